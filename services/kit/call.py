@@ -1,0 +1,57 @@
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+from services.kit.errors import DeadlineExceeded
+
+
+@dataclass(slots=True, kw_only=True)
+class Call:
+    """What a method knows about the call it serves, and what a caller passes to a peer.
+
+    Attributes:
+        deadline: Absolute, in seconds of `time.monotonic()`.
+        tenant: Whose call it is; empty when nobody was authenticated.
+        key_id: The API key it came with; empty when nobody was authenticated.
+        metadata: Text metadata by lower-case key: of the request on the server, to be sent on a client.
+        response_headers: On the server, what a method sets before its first message becomes initial metadata.
+            On a client, kit fills it once the first message or the status is there.
+    """
+
+    deadline: float
+    tenant: str = ""
+    key_id: str = ""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    response_headers: dict[str, str] = field(default_factory=dict)
+
+    @classmethod
+    def root(
+        cls, *, timeout_s: float, tenant: str = "", key_id: str = "", metadata: Mapping[str, str] | None = None
+    ) -> Self:
+        """Starts a call that no other call caused: background work, the command line, tests."""
+        return cls(
+            deadline=time.monotonic() + timeout_s, tenant=tenant, key_id=key_id, metadata=dict(metadata or {})
+        )
+
+    def remaining_s(self) -> float:
+        """The time left; raises DeadlineExceeded when there is none."""
+        remaining_s = self.deadline - time.monotonic()
+        if remaining_s <= 0:
+            raise DeadlineExceeded("the time given to this call is used up: allow more, or ask for less")
+        return remaining_s
+
+    def outgoing(
+        self, *, timeout_s: float | None = None, metadata: Mapping[str, str] | None = None
+    ) -> "Call":
+        """A call to a peer on behalf of this one: same caller, no more time, only the given metadata."""
+        deadline = self.deadline
+        if timeout_s is not None:
+            deadline = min(deadline, time.monotonic() + timeout_s)
+        return Call(
+            deadline=deadline, tenant=self.tenant, key_id=self.key_id, metadata=dict(metadata) if metadata else {}
+        )
+
+    def identified(self, *, tenant: str, key_id: str) -> "Call":
+        """The same call once its caller is known; it shares the response headers."""
+        return replace(self, tenant=tenant, key_id=key_id)

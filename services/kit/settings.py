@@ -1,0 +1,111 @@
+from pathlib import Path
+from typing import Annotated, Any, Self
+
+from pydantic import AliasChoices, Field, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    SettingsError as SourceError,
+)
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class SettingsError(Exception):
+    """A setting is missing or wrong; the message names the variable and never its value."""
+
+
+class FileSource(EnvSettingsSource):
+    """Reads `NAME_FILE` where `NAME` is not set, so that any setting can be a mounted secret."""
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """The content of the file, without the white space around it."""
+        for key, variable, is_complex in self._extract_field_info(field, field_name):
+            path = self.env_vars.get(f"{variable}_file" if variable.islower() else f"{variable}_FILE")
+            if path:
+                try:
+                    return Path(path).read_text(encoding="utf-8").strip(), key, is_complex
+                except OSError as error:
+                    message = f"{variable.upper()}_FILE: cannot read {path}: {error.strerror}"
+                    raise SettingsError(message) from None
+        return None, field_name, False
+
+
+class KitSettings(BaseSettings):
+    """What every process reads from the environment; a service's settings subclass it with their own prefix.
+
+    Fields without an alias take the prefix: with `GATEWAY_`, `port` is `GATEWAY_PORT`. Those with one are shared by
+    all services and have the same name everywhere.
+    """
+
+    model_config = SettingsConfigDict(extra="ignore", populate_by_name=True, env_ignore_empty=True)
+
+    host: str = "127.0.0.1"
+    port: Port = 0
+    """0 takes any free port."""
+
+    log_level: str = Field("INFO", validation_alias="QUARTET_LOG_LEVEL", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    otlp_endpoint: str = Field("", validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT")
+    """Where traces and metrics go, as http://host:port of an OTLP gRPC receiver; empty sends nothing."""
+    trace_ratio: float = Field(1.0, validation_alias="OTEL_TRACES_SAMPLER_ARG", ge=0, le=1)
+    """Share of the traces begun here that are recorded; a caller's own decision is kept."""
+
+    database_url: str = Field("", validation_alias="DATABASE_URL", repr=False)
+    redis_url: str = Field("", validation_alias="REDIS_URL", repr=False)
+    models_dir: Path = Field(Path("build/artifacts"), validation_alias="QUARTET_MODELS_DIR")
+
+    workers: int = Field(1, validation_alias="QUARTET_WORKERS", ge=1, le=64)
+    """Processes that share the port; more than 1 needs SO_REUSEPORT."""
+    drain_timeout_s: Seconds = Field(20.0, validation_alias="QUARTET_DRAIN_TIMEOUT_S")
+    """How long calls in flight may still run after SIGTERM."""
+    unary_timeout_s: Seconds = Field(120.0, validation_alias="QUARTET_UNARY_TIMEOUT_S")
+    """The deadline of a unary call whose client set none."""
+    stream_timeout_s: Seconds = Field(600.0, validation_alias="QUARTET_STREAM_TIMEOUT_S")
+    """The deadline of a stream whose client set none."""
+    max_message_bytes: int = Field(32 * 1024 * 1024, validation_alias="QUARTET_MAX_MESSAGE_BYTES", ge=1024)
+    max_connection_age_s: Seconds = Field(1800.0, validation_alias="QUARTET_MAX_CONNECTION_AGE_S")
+    """Connections are closed after this time, so that clients find new servers."""
+    max_connection_age_grace_s: Seconds = Field(660.0, validation_alias="QUARTET_MAX_CONNECTION_AGE_GRACE_S")
+    """How long calls in flight may still run on such a connection: longer than the longest stream."""
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then the environment, then the files that it names; no .env file is looked for."""
+        del dotenv_settings, file_secret_settings
+        return init_settings, env_settings, FileSource(settings_cls)
+
+    @classmethod
+    def load(cls) -> Self:
+        """Reads the environment; raises SettingsError naming every variable at fault."""
+        try:
+            return cls()
+        except ValidationError as error:
+            prefix = cls.model_config.get("env_prefix", "")
+            faults = [
+                f"{_variable(cls, str(fault['loc'][0]) if fault['loc'] else '', prefix)}: {fault['msg']}"
+                for fault in error.errors(include_input=False, include_url=False)
+            ]
+            raise SettingsError("; ".join(faults)) from None
+        except SourceError as error:
+            raise SettingsError(str(error)) from None
+
+
+def _variable(settings: type[BaseSettings], location: str, prefix: str) -> str:
+    field = settings.model_fields.get(location)
+    if field is None:
+        return location
+    alias = field.validation_alias
+    if isinstance(alias, AliasChoices):
+        return str(alias.choices[0])
+    return str(alias) if alias else f"{prefix}{location}".upper()

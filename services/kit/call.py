@@ -2,6 +2,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self
+from urllib.parse import quote
 
 from services.kit.errors import DeadlineExceeded
 
@@ -27,7 +28,12 @@ class Call:
 
     @classmethod
     def root(
-        cls, *, timeout_s: float, tenant: str = "", key_id: str = "", metadata: Mapping[str, str] | None = None
+        cls,
+        *,
+        timeout_s: float,
+        tenant: str = "",
+        key_id: str = "",
+        metadata: Mapping[str, str] | None = None,
     ) -> Self:
         """Starts a call that no other call caused: background work, the command line, tests."""
         return cls(
@@ -49,9 +55,17 @@ class Call:
         if timeout_s is not None:
             deadline = min(deadline, time.monotonic() + timeout_s)
         return Call(
-            deadline=deadline, tenant=self.tenant, key_id=self.key_id, metadata=dict(metadata) if metadata else {}
+            deadline=deadline,
+            tenant=self.tenant,
+            key_id=self.key_id,
+            metadata=dict(metadata) if metadata else {},
         )
 
     def identified(self, *, tenant: str, key_id: str) -> "Call":
         """The same call once its caller is known; it shares the response headers."""
         return replace(self, tenant=tenant, key_id=key_id)
+
+
+def header_text(value: str) -> str:
+    """A value as metadata can carry it: what holds more than printable ASCII is percent-encoded."""
+    return value if value.isascii() and value.isprintable() else quote(value, safe=" ")

@@ -48,7 +48,9 @@ class KitSettings(BaseSettings):
     port: Port = 0
     """0 takes any free port."""
 
-    log_level: str = Field("INFO", validation_alias="QUARTET_LOG_LEVEL", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    log_level: str = Field(
+        "INFO", validation_alias="QUARTET_LOG_LEVEL", pattern="^(DEBUG|INFO|WARNING|ERROR)$"
+    )
     otlp_endpoint: str = Field("", validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT")
     """Where traces and metrics go, as http://host:port of an OTLP gRPC receiver; empty sends nothing."""
     trace_ratio: float = Field(1.0, validation_alias="OTEL_TRACES_SAMPLER_ARG", ge=0, le=1)

@@ -1,0 +1,250 @@
+"""Clients of a contract: over gRPC (`remote`) and within the process (`local`), with the same behaviour."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from functools import cached_property
+from typing import Any
+
+import grpc
+from google.protobuf.message import Message
+
+from services.kit import names
+from services.kit.binding import Rpc, rpcs_of
+from services.kit.call import Call, header_text
+from services.kit.errors import DeadlineExceeded, QuartetError, Unavailable, from_proto, from_status
+from services.kit.local import local
+from services.kit.tracing import end_span, inject, start_client_span
+
+__all__ = ["Channel", "local", "remote"]
+
+MAX_MESSAGE_BYTES = 32 * 1024 * 1024
+KEEPALIVE_S = 30
+KEEPALIVE_TIMEOUT_S = 10
+MIN_RECONNECT_MS, MAX_RECONNECT_MS = 100, 2000
+"""A restarted peer is found again within this time; gRPC's own maximum is two minutes."""
+
+_SERVICE_CONFIG = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "methodConfig": [
+        {
+            "name": [{}],
+            "retryPolicy": {
+                "maxAttempts": 3,
+                "initialBackoff": "0.05s",
+                "maxBackoff": "0.5s",
+                "backoffMultiplier": 3,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ],
+    "retryThrottling": {"maxTokens": 20, "tokenRatio": 0.1},
+}
+"""Only UNAVAILABLE is tried again, by gRPC itself and only while no response has come: nothing is answered twice."""
+
+
+class Channel:
+    """The connections to one address, shared by all clients of the services there.
+
+    Args:
+        address: host:port, or a gRPC target such as `dns:///router:50052` whose addresses take turns.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+
+    @cached_property
+    def grpc(self) -> grpc.aio.Channel:
+        """Made at the first call, because gRPC binds it to the running loop."""
+        options = [
+            ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
+            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.keepalive_time_ms", KEEPALIVE_S * 1000),
+            ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_S * 1000),
+            ("grpc.initial_reconnect_backoff_ms", MIN_RECONNECT_MS),
+            ("grpc.min_reconnect_backoff_ms", MIN_RECONNECT_MS),
+            ("grpc.max_reconnect_backoff_ms", MAX_RECONNECT_MS),
+            ("grpc.enable_http_proxy", 0),
+        ]
+        return grpc.aio.insecure_channel(self.address, options=options)
+
+    async def close(self) -> None:
+        """Cancels the calls in flight and closes the connections."""
+        if "grpc" in self.__dict__:
+            await self.grpc.close()
+
+
+class Remote:
+    """A contract's methods, each a call to a peer; made by `remote`."""
+
+    def __init__(self, service_name: str, channel: Channel) -> None:
+        self._channel = channel
+        for rpc in rpcs_of(service_name):
+            setattr(self, rpc.attribute, _method(rpc, channel))
+
+    async def close(self) -> None:
+        """Closes the channel, for all its clients."""
+        await self._channel.close()
+
+
+def remote(service_name: str, address: str | Channel) -> Any:
+    """A client of the contract at an address; the caller gives it the type of its own Protocol.
+
+    Its methods are those of the service class. They raise the errors of `services.kit.errors`, never later than at
+    the call's deadline, and give a call up at once when their caller is cancelled or closes the stream.
+    """
+    return Remote(service_name, Channel(address) if isinstance(address, str) else address)
+
+
+def _method(rpc: Rpc, channel: Channel) -> Any:
+    outgoing = _Outgoing(rpc, channel)
+    if rpc.server_streaming:
+        return outgoing.stream
+    return outgoing.send_all if rpc.client_streaming else outgoing.send
+
+
+class _Outgoing:
+    """The calls of one rpc."""
+
+    def __init__(self, rpc: Rpc, channel: Channel) -> None:
+        self._rpc = rpc
+        self._channel = channel
+
+    @cached_property
+    def _start(self) -> Any:
+        kind = ("stream" if self._rpc.client_streaming else "unary") + (
+            "_stream" if self._rpc.server_streaming else "_unary"
+        )
+        return getattr(self._channel.grpc, kind)(
+            self._rpc.path,
+            request_serializer=self._rpc.request_type.SerializeToString,
+            response_deserializer=self._rpc.response_type.FromString,
+        )
+
+    async def send(self, request: Message, call: Call) -> Message:
+        timeout_s = call.remaining_s()
+        span = start_client_span(self._rpc, self._channel.address)
+        failure: BaseException | None = None
+        operation = self._start(request, timeout=timeout_s, metadata=_metadata(call, inject(span)))
+        try:
+            response: Message = await operation
+            await _receive_headers(operation, call)
+            return response
+        except grpc.aio.AioRpcError as error:
+            failure = self._translate(error, call)
+            raise failure from None
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            operation.cancel()
+            end_span(span, failure)
+
+    async def send_all(self, requests: AsyncIterator[Message], call: Call) -> Message:
+        timeout_s = call.remaining_s()
+        span = start_client_span(self._rpc, self._channel.address)
+        failure: BaseException | None = None
+        operation = self._start(timeout=timeout_s, metadata=_metadata(call, inject(span)))
+        feeding = asyncio.create_task(_feed(operation, requests))
+        answering = asyncio.ensure_future(_answer(operation))
+        try:
+            await asyncio.wait((feeding, answering), return_when=asyncio.FIRST_COMPLETED)
+            if feeding.done():
+                feeding.result()
+            response = await answering
+            await _receive_headers(operation, call)
+            return response
+        except grpc.aio.AioRpcError as error:
+            failure = self._translate(error, call)
+            raise failure from None
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            operation.cancel()
+            feeding.cancel()
+            answering.cancel()
+            await asyncio.gather(feeding, answering, return_exceptions=True)
+            end_span(span, failure)
+
+    async def stream(self, request: Any, call: Call) -> AsyncIterator[Message]:
+        timeout_s = call.remaining_s()
+        span = start_client_span(self._rpc, self._channel.address)
+        metadata = _metadata(call, inject(span))
+        error_field = self._rpc.error_field
+        failure: BaseException | None = None
+        begun = False
+        feeding: asyncio.Task[None] | None = None
+        if self._rpc.client_streaming:
+            operation = self._start(timeout=timeout_s, metadata=metadata)
+            feeding = asyncio.create_task(_feed(operation, request))
+        else:
+            operation = self._start(request, timeout=timeout_s, metadata=metadata)
+        try:
+            async for response in operation:
+                if not begun:
+                    begun = True
+                    await _receive_headers(operation, call)
+                if error_field and response.HasField(error_field):
+                    raise from_proto(getattr(response, error_field))
+                yield response
+            if not begun:
+                await _receive_headers(operation, call)
+        except grpc.aio.AioRpcError as error:
+            failure = self._translate(error, call)
+            raise failure from None
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            operation.cancel()
+            if feeding is not None:
+                feeding.cancel()
+                await asyncio.gather(feeding, return_exceptions=True)
+            end_span(span, failure)
+
+    def _translate(self, error: grpc.aio.AioRpcError, call: Call) -> QuartetError:
+        call.response_headers.update(_texts(error.initial_metadata()))
+        details = b""
+        for key, value in error.trailing_metadata() or ():
+            if key == names.STATUS_DETAILS:
+                details = value
+        code, message = error.code().value[0], error.details() or error.code().name
+        if code == Unavailable.code and not details:
+            message = f"cannot reach {self._rpc.name} at {self._channel.address}: {message}"
+            return Unavailable(message, reason="PEER_UNREACHABLE", retry_after_s=1.0)
+        if code == DeadlineExceeded.code and not details:
+            return DeadlineExceeded(f"{self._rpc.name} ran out of time: allow more, or ask for less")
+        return from_status(code, message, details)
+
+
+def _metadata(call: Call, trace: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    metadata = (*((key, header_text(value)) for key, value in call.metadata.items()), *trace)
+    if call.tenant:
+        metadata = (*metadata, (names.TENANT, call.tenant), (names.KEY_ID, call.key_id))
+    return metadata
+
+
+async def _receive_headers(operation: Any, call: Call) -> None:
+    call.response_headers.update(_texts(await operation.initial_metadata()))
+
+
+def _texts(metadata: Any) -> dict[str, str]:
+    return {key: value for key, value in metadata or () if isinstance(value, str)}
+
+
+async def _answer(operation: Any) -> Message:
+    response: Message = await operation
+    return response
+
+
+async def _feed(operation: Any, requests: AsyncIterator[Message]) -> None:
+    """Sends every request; a peer that answers early ends it without an error."""
+    async for request in requests:
+        try:
+            await operation.write(request)
+        except (asyncio.InvalidStateError, grpc.aio.AioRpcError):
+            return
+    if not operation.done():
+        await operation.done_writing()

@@ -1,0 +1,56 @@
+"""What running a method means, the same for a remote and for a local caller."""
+
+import asyncio
+import logging
+import secrets
+from types import TracebackType
+
+from services.kit.binding import Rpc
+from services.kit.call import Call
+from services.kit.errors import DeadlineExceeded, Internal, QuartetError
+
+log = logging.getLogger(__name__)
+
+
+class Execution:
+    """Bounds a method by its call's deadline, and lets only errors of the tree out.
+
+    Inside, time runs out as DeadlineExceeded, and an exception that no caller is meant to see becomes Internal with
+    an id, under which it is logged with its stack. Cancellation passes untouched.
+    """
+
+    __slots__ = ("_rpc", "_timeout")
+
+    def __init__(self, rpc: Rpc, call: Call) -> None:
+        self._rpc = rpc
+        self._timeout = asyncio.timeout_at(call.deadline)
+
+    async def __aenter__(self) -> None:
+        await self._timeout.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            await self._timeout.__aexit__(kind, error, traceback)
+        except TimeoutError:
+            message = f"{self._rpc.name} ran out of time: allow more, or ask for less"
+            raise DeadlineExceeded(message) from None
+        if isinstance(error, asyncio.CancelledError) and not _is_cancelled():
+            raise conceal(error, self._rpc) from None
+        if isinstance(error, Exception) and not isinstance(error, QuartetError):
+            raise conceal(error, self._rpc) from None
+
+
+def conceal(error: BaseException, rpc: Rpc) -> Internal:
+    """Logs an unexpected exception, and gives the error that stands for it outside."""
+    fault = secrets.token_hex(8)
+    log.error("%s failed unexpectedly (id %s)", rpc.name, fault, exc_info=error)
+    message = f"an internal fault (id {fault}): try again, and report the id if it lasts"
+    return Internal(message, reason="INTERNAL", metadata={"id": fault})
+
+
+def _is_cancelled() -> bool:
+    """False when a CancelledError came from something that the method awaited, and nobody cancelled the method."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0

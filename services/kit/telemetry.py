@@ -1,0 +1,74 @@
+"""Traces and metrics of a process: set up once, sent by OTLP, flushed at the end."""
+
+from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.metrics import Meter, NoOpMeter
+from opentelemetry.sdk.metrics import MeterProvider
+from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, Sampler, TraceIdRatioBased
+from opentelemetry.trace import NoOpTracer, Tracer
+
+from services.kit.settings import KitSettings
+
+EXPORT_TIMEOUT_S = 5
+SPAN_DELAY_MS = 1000
+METRIC_INTERVAL_MS = 10_000
+SCOPE = "quartet"
+
+
+class Telemetry:
+    """The providers of one process; without an endpoint ids are made and nothing is recorded or sent."""
+
+    def __init__(self, service_name: str, *, endpoint: str = "", trace_ratio: float = 1.0) -> None:
+        resource = Resource.create({SERVICE_NAME: service_name})
+        sampler: Sampler = ParentBased(TraceIdRatioBased(trace_ratio)) if endpoint else ALWAYS_OFF
+        self._traces = TracerProvider(sampler=sampler, resource=resource, shutdown_on_exit=False)
+        readers = []
+        if endpoint:
+            insecure = not endpoint.startswith("https://")
+            spans = OTLPSpanExporter(endpoint=endpoint, insecure=insecure, timeout=EXPORT_TIMEOUT_S)
+            self._traces.add_span_processor(BatchSpanProcessor(spans, schedule_delay_millis=SPAN_DELAY_MS))
+            metrics = OTLPMetricExporter(endpoint=endpoint, insecure=insecure, timeout=EXPORT_TIMEOUT_S)
+            readers = [PeriodicExportingMetricReader(metrics, export_interval_millis=METRIC_INTERVAL_MS)]
+        self._metrics = MeterProvider(metric_readers=readers, resource=resource, shutdown_on_exit=False)
+        self.tracer = self._traces.get_tracer(SCOPE)
+        self.meter = self._metrics.get_meter(SCOPE)
+
+    def flush(self) -> None:
+        """Sends the spans that wait; blocks for about EXPORT_TIMEOUT_S at most."""
+        self._traces.force_flush(EXPORT_TIMEOUT_S * 1000)
+
+    def shutdown(self) -> None:
+        """Sends what waits and ends the threads; blocks for a few EXPORT_TIMEOUT_S at most."""
+        self._traces.shutdown()
+        self._metrics.shutdown(timeout_millis=EXPORT_TIMEOUT_S * 1000)
+
+
+_current: Telemetry | None = None
+
+
+def configure(service_name: str, settings: KitSettings) -> Telemetry:
+    """Makes the telemetry of this process; its spans bear the service's name. Call it once, before serving."""
+    global _current  # one tracer per process is what OpenTelemetry's own API has, too
+    _current = Telemetry(service_name, endpoint=settings.otlp_endpoint, trace_ratio=settings.trace_ratio)
+    return _current
+
+
+def tracer() -> Tracer:
+    """The tracer of this process; before `configure` one that does nothing."""
+    return _current.tracer if _current else NoOpTracer()
+
+
+def meter() -> Meter:
+    """The meter of this process; before `configure` one that does nothing."""
+    return _current.meter if _current else NoOpMeter(SCOPE)
+
+
+def current_trace_id() -> str:
+    """The trace that the running code belongs to, as 32 hex digits; empty outside of one."""
+    context = trace.get_current_span().get_span_context()
+    return f"{context.trace_id:032x}" if context.is_valid else ""

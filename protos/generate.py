@@ -68,12 +68,14 @@ def generate(into: Path) -> None:
             f"--descriptor_set_out={fresh / 'image.binpb'}",
             *own,
         )
+        # Envoy turns error details into JSON, so it must know their types, which no proto of ours imports.
         run_protoc(
             f"--descriptor_set_in={imports}",
             f"-I{SOURCES}",
             "--include_imports",
             f"--descriptor_set_out={fresh / 'quartet.pb'}",
             *own,
+            "google/rpc/error_details.proto",
         )
         run_protoc(
             f"--descriptor_set_in={fresh / 'image.binpb'}",

@@ -40,8 +40,8 @@ class Rpc:
 class Binding:
     """A contract by its full name, and the object that serves it.
 
-    The object's methods are the rpcs in snake_case; an rpc without one answers UNIMPLEMENTED. `public` marks a
-    contract that clients reach: there the metadata that names a tenant or key is not believed.
+    The object's methods are the rpcs in snake_case; an rpc without one answers UNIMPLEMENTED. `public` marks
+    a contract that clients reach: there the metadata that names a tenant or key is not believed.
     """
 
     service_name: str

@@ -40,7 +40,7 @@ _SERVICE_CONFIG = {
     ],
     "retryThrottling": {"maxTokens": 20, "tokenRatio": 0.1},
 }
-"""Only UNAVAILABLE is tried again, by gRPC itself and only while no response has come: nothing is answered twice."""
+"""Only UNAVAILABLE is tried again, by gRPC itself, and only while no part of a response has come."""
 
 
 class Channel:
@@ -91,8 +91,9 @@ class Remote:
 def remote(service_name: str, address: str | Channel) -> Any:
     """A client of the contract at an address; the caller gives it the type of its own Protocol.
 
-    Its methods are those of the service class. They raise the errors of `services.kit.errors`, never later than at
-    the call's deadline, and give a call up at once when their caller is cancelled or closes the stream.
+    Its methods are those of the service class. They raise the errors of `services.kit.errors`, at the latest
+    at the call's deadline, and give a call up at once when their caller is cancelled or closes the stream.
+    A client made from an address owns its connections and is closed; one made from a Channel shares them.
     """
     return Remote(service_name, Channel(address) if isinstance(address, str) else address)
 
@@ -209,7 +210,7 @@ class _Outgoing:
         details = b""
         for key, value in error.trailing_metadata() or ():
             if key == names.STATUS_DETAILS:
-                details = value
+                details = value if isinstance(value, bytes) else b""
         code, message = error.code().value[0], error.details() or error.code().name
         if code == Unavailable.code and not details:
             message = f"cannot reach {self._rpc.name} at {self._channel.address}: {message}"

@@ -1,11 +1,12 @@
-"""The one tree of errors: a service raises them, kit carries them over the wire, a client raises them again."""
+"""The one tree of errors: a service raises them, kit carries them over, a client raises them again."""
+
+# ruff: noqa: N818 - the names are those of the gRPC statuses
 
 from collections.abc import Iterable, Mapping
 from typing import ClassVar, NamedTuple, Self
 
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
-
 from quartet.common.v1 import error_pb2
 
 DOMAIN = "quartet"

@@ -15,8 +15,8 @@ log = logging.getLogger(__name__)
 class Execution:
     """Bounds a method by its call's deadline, and lets only errors of the tree out.
 
-    Inside, time runs out as DeadlineExceeded, and an exception that no caller is meant to see becomes Internal with
-    an id, under which it is logged with its stack. Cancellation passes untouched.
+    Inside, time runs out as DeadlineExceeded, and an exception that no caller is meant to see becomes
+    Internal with an id, under which it is logged with its stack. Cancellation passes untouched.
     """
 
     __slots__ = ("_rpc", "_timeout")
@@ -51,6 +51,6 @@ def conceal(error: BaseException, rpc: Rpc) -> Internal:
 
 
 def _is_cancelled() -> bool:
-    """False when a CancelledError came from something that the method awaited, and nobody cancelled the method."""
+    """False when a CancelledError came from what the method awaited, and nobody cancelled the method."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0

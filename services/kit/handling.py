@@ -1,9 +1,9 @@
 """One gRPC handler for each rpc of a binding: the outermost layer, where errors become statuses."""
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Never
 
 import grpc
 from google.protobuf.message import Message
@@ -31,67 +31,17 @@ _MAKERS = {
 Context = grpc.aio.ServicerContext[Any, Any]
 
 
-def handlers(binding: Binding, settings: KitSettings) -> dict[str, "grpc.RpcMethodHandler[Any, Any]"]:
-    """The handlers of a contract by the rpc's bare name; those without a method answer UNIMPLEMENTED."""
+def handlers(binding: Binding, settings: KitSettings) -> dict[str, Any]:
+    """The gRPC handlers of a contract by the rpc's bare name; those without a method answer UNIMPLEMENTED."""
     return {rpc.name.rpartition("/")[2]: _handler(rpc, binding, settings) for rpc in binding.rpcs}
 
 
-def _handler(rpc: Rpc, binding: Binding, settings: KitSettings) -> "grpc.RpcMethodHandler[Any, Any]":
-    method = binding.method(rpc)
-    timeout_s = settings.stream_timeout_s if rpc.server_streaming else settings.unary_timeout_s
-    behaviour: Callable[[Any, Context], Awaitable[Message | None]]
-
-    async def refuse(_: Any, context: Context) -> None:
-        message = f"{rpc.name} is not offered by this version of the server"
-        await _abort(context, Unimplemented(message))
-
-    async def answer(request: Any, context: Context) -> Message:
-        call = _call(context, timeout_s, binding.public)
-        span = start_server_span(rpc, call.metadata)
-        failure: BaseException | None = None
-        try:
-            async with Execution(rpc, call):
-                response: Message = await method(_checked(rpc, request), call)
-        except QuartetError as error:
-            failure = error
-        except BaseException as error:
-            end_span(span, error)
-            raise
-        end_span(span, failure)
-        if call.response_headers:
-            await _send_headers(context, call)
-        if failure is not None:
-            await _abort(context, failure)
-        return response
-
-    async def stream(request: Any, context: Context) -> None:
-        call = _call(context, timeout_s, binding.public)
-        span = start_server_span(rpc, call.metadata)
-        begun = False
-        failure: QuartetError | None = None
-        try:
-            async with Execution(rpc, call), aclosing(method(_checked(rpc, request), call)) as responses:
-                async for response in responses:
-                    if not begun:
-                        begun = True
-                        await _send_headers(context, call)
-                    await context.write(response)
-        except QuartetError as error:
-            failure = error
-        except BaseException as error:
-            end_span(span, error)
-            raise
-        end_span(span, failure)
-        if failure is None:
-            return
-        if begun and rpc.error_field:
-            await context.write(rpc.response_type(**{rpc.error_field: failure.to_proto()}))
-        else:
-            if not begun:
-                await _send_headers(context, call)
-            await _abort(context, failure)
-
-    behaviour = refuse if method is None else stream if rpc.server_streaming else answer
+def _handler(rpc: Rpc, binding: Binding, settings: KitSettings) -> Any:
+    served = _Served(rpc, binding, settings)
+    if binding.method(rpc) is None:
+        behaviour: Any = served.refuse
+    else:
+        behaviour = served.stream if rpc.server_streaming else served.answer
     return _MAKERS[rpc.client_streaming, rpc.server_streaming](
         behaviour,
         request_deserializer=rpc.request_type.FromString,
@@ -99,22 +49,83 @@ def _handler(rpc: Rpc, binding: Binding, settings: KitSettings) -> "grpc.RpcMeth
     )
 
 
-def _call(context: Context, timeout_s: float, public: bool) -> Call:
-    metadata = {key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-    remaining_s = context.time_remaining()
-    return Call(
-        deadline=time.monotonic() + (timeout_s if remaining_s is None else remaining_s),
-        tenant="" if public else metadata.get(names.TENANT, ""),
-        key_id="" if public else metadata.get(names.KEY_ID, ""),
-        metadata=metadata,
-    )
+class _Served:
+    """The calls of one rpc."""
 
+    def __init__(self, rpc: Rpc, binding: Binding, settings: KitSettings) -> None:
+        self._rpc = rpc
+        self._public = binding.public
+        self._method = binding.method(rpc)
+        self._timeout_s = settings.stream_timeout_s if rpc.server_streaming else settings.unary_timeout_s
 
-def _checked(rpc: Rpc, request: Any) -> Any:
-    if rpc.client_streaming:
-        return _validated(request)
-    validate(request)
-    return request
+    async def refuse(self, _: Any, context: Context) -> None:
+        await _abort(context, Unimplemented(f"{self._rpc.name} is not offered by this version of the server"))
+
+    async def answer(self, request: Any, context: Context) -> Message:
+        call = self._admit(context)
+        span = start_server_span(self._rpc, call.metadata)
+        failure: BaseException | None = None
+        try:
+            async with Execution(self._rpc, call):
+                response: Message = await self._method(self._check(request), call)
+            await _send_headers(context, call)
+            return response
+        except QuartetError as error:
+            failure = error
+            await _send_headers(context, call)
+            await _abort(context, error)
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            end_span(span, failure)
+
+    async def stream(self, request: Any, context: Context) -> None:
+        call = self._admit(context)
+        span = start_server_span(self._rpc, call.metadata)
+        begun = False
+        failure: BaseException | None = None
+        try:
+            async with (
+                Execution(self._rpc, call),
+                aclosing(self._method(self._check(request), call)) as responses,
+            ):
+                async for response in responses:
+                    if not begun:
+                        begun = True
+                        await _send_headers(context, call)
+                    await context.write(response)
+        except QuartetError as error:
+            failure = error
+            if begun and self._rpc.error_field:
+                await context.write(self._rpc.response_type(**{self._rpc.error_field: error.to_proto()}))
+                return
+            if not begun:
+                await _send_headers(context, call)
+            await _abort(context, error)
+        except BaseException as error:
+            failure = error
+            raise
+        finally:
+            end_span(span, failure)
+
+    def _admit(self, context: Context) -> Call:
+        metadata = {
+            key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)
+        }
+        remaining_s: float | None = context.time_remaining()
+        return Call(
+            deadline=time.monotonic() + (self._timeout_s if remaining_s is None else remaining_s),
+            tenant="" if self._public else metadata.get(names.TENANT, ""),
+            key_id="" if self._public else metadata.get(names.KEY_ID, ""),
+            metadata=metadata,
+        )
+
+    def _check(self, request: Any) -> Any:
+        if self._rpc.client_streaming:
+            return _validated(request)
+        validate(request)
+        return request
 
 
 async def _validated(requests: AsyncIterator[Message]) -> AsyncIterator[Message]:
@@ -125,11 +136,11 @@ async def _validated(requests: AsyncIterator[Message]) -> AsyncIterator[Message]
 
 async def _send_headers(context: Context, call: Call) -> None:
     if call.response_headers:
-        headers = [(key, header_text(value)) for key, value in call.response_headers.items()]
+        headers = tuple((key, header_text(value)) for key, value in call.response_headers.items())
         await context.send_initial_metadata(headers)
 
 
-async def _abort(context: Context, error: QuartetError) -> None:
+async def _abort(context: Context, error: QuartetError) -> Never:
     details = error.to_status().SerializeToString()
     message = error.message[:MAX_MESSAGE_CHARS]
     await context.abort(_CODES[error.code], message, ((names.STATUS_DETAILS, details),))

@@ -125,7 +125,7 @@ class _Incoming:
 
 
 class _Source:
-    """A caller's stream of requests as the method reads it; what the caller's side raises is kept for the caller."""
+    """A caller's stream of requests as the method reads it; what that side raises is kept for the caller."""
 
     def __init__(self, requests: AsyncIterator[Message]) -> None:
         self._requests = requests

@@ -1,24 +1,23 @@
 """Serves plain classes over gRPC: health, reflection, bounds, and an end without lost calls."""
 
 import asyncio
+import logging
 import signal
 from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
 import grpc
-from grpc_health.v1 import health_pb2
-from grpc_health.v1._async import HealthServicer
-from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
-from grpc_reflection.v1alpha import reflection_pb2
-from grpc_reflection.v1alpha._async import ReflectionServicer
-from grpc_reflection.v1alpha.reflection_pb2_grpc import add_ServerReflectionServicer_to_server
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc  # type: ignore[import-untyped]
+from grpc_reflection.v1alpha import reflection  # type: ignore[import-untyped]
 
 from services.kit.binding import Binding
 from services.kit.handling import handlers
 from services.kit.settings import KitSettings
 
 __all__ = ["Binding", "Server", "serve_until_signal"]
+
+log = logging.getLogger(__name__)
 
 KEEPALIVE_S = 30
 """Between pings of an idle peer; a peer that does not answer within KEEPALIVE_TIMEOUT_S is gone."""
@@ -35,14 +34,14 @@ class AddressTakenError(Exception):
 class Server:
     """One listener for any number of bindings; entered it serves, left it drains.
 
-    Leaving marks its health NOT_SERVING, refuses new calls, lets calls in flight run for `drain_timeout_s`, and
-    cancels the rest.
+    Leaving marks its health NOT_SERVING, refuses new calls, lets calls in flight run for `drain_timeout_s`,
+    and cancels the rest.
     """
 
     def __init__(self, bindings: Sequence[Binding], settings: KitSettings) -> None:
         self._bindings = bindings
         self._settings = settings
-        self._health = HealthServicer()
+        self._health = health.aio.HealthServicer()
         self._server: grpc.aio.Server | None = None
         self.port = 0
 
@@ -53,30 +52,30 @@ class Server:
 
     async def __aenter__(self) -> Self:
         settings = self._settings
+        wanted = f"{settings.host}:{settings.port}"
         self._server = server = grpc.aio.server(options=_options(settings))
         served = [binding for binding in self._bindings if binding.served]
         for binding in self._bindings:
             methods = grpc.method_handlers_generic_handler(binding.service_name, handlers(binding, settings))
             server.add_generic_rpc_handlers((methods,))
-        add_HealthServicer_to_server(self._health, server)
-        add_ServerReflectionServicer_to_server(
-            ReflectionServicer([*(binding.service_name for binding in served), *_own_services()]), server
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        advertised = (
+            *(binding.service_name for binding in served),
+            health.SERVICE_NAME,
+            reflection.SERVICE_NAME,
         )
+        reflection.enable_server_reflection(advertised, server)
         try:
-            self.port = server.add_insecure_port(self.address_to_bind)
+            self.port = server.add_insecure_port(wanted)
         except RuntimeError:
             prefix = settings.model_config.get("env_prefix", "")
-            message = f"cannot listen on {self.address_to_bind}: set {prefix}PORT to a free port, or stop what holds it"
+            message = f"cannot listen on {wanted}: set {prefix}PORT to a free port, or stop what holds it"
             raise AddressTakenError(message) from None
         await server.start()
         for binding in served:
             await self._health.set(binding.service_name, health_pb2.HealthCheckResponse.SERVING)
+        log.info("serving", extra={"address": self.address})
         return self
-
-    @property
-    def address_to_bind(self) -> str:
-        """As the settings name it."""
-        return f"{self._settings.host}:{self._settings.port}"
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -87,21 +86,16 @@ class Server:
 
 
 async def serve_until_signal() -> None:
-    """Returns at the first SIGTERM or SIGINT; leave the servers then, and they drain."""
+    """Returns at the first SIGTERM or SIGINT; leave the servers then, and they drain.
+
+    Later signals are ignored: draining is bounded, and a terminal's Ctrl-C often comes with a supervisor's SIGTERM.
+    """
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked.set)
-    try:
-        await asked.wait()
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
-
-
-def _own_services() -> list[str]:
-    files = health_pb2.DESCRIPTOR, reflection_pb2.DESCRIPTOR
-    return [service.full_name for file in files for service in file.services_by_name.values()]
+    await asked.wait()
+    log.info("draining")
 
 
 def _options(settings: KitSettings) -> list[tuple[str, int]]:

@@ -8,6 +8,8 @@ from pydantic_settings import (
     EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+)
+from pydantic_settings import (
     SettingsError as SourceError,
 )
 
@@ -38,8 +40,8 @@ class FileSource(EnvSettingsSource):
 class KitSettings(BaseSettings):
     """What every process reads from the environment; a service's settings subclass it with their own prefix.
 
-    Fields without an alias take the prefix: with `GATEWAY_`, `port` is `GATEWAY_PORT`. Those with one are shared by
-    all services and have the same name everywhere.
+    Fields without an alias take the prefix: with `GATEWAY_`, `port` is `GATEWAY_PORT`. Those with one are
+    shared by all services and have the same name everywhere.
     """
 
     model_config = SettingsConfigDict(extra="ignore", populate_by_name=True, env_ignore_empty=True)
@@ -49,29 +51,33 @@ class KitSettings(BaseSettings):
     """0 takes any free port."""
 
     log_level: str = Field(
-        "INFO", validation_alias="QUARTET_LOG_LEVEL", pattern="^(DEBUG|INFO|WARNING|ERROR)$"
+        default="INFO", validation_alias="QUARTET_LOG_LEVEL", pattern="^(DEBUG|INFO|WARNING|ERROR)$"
     )
-    otlp_endpoint: str = Field("", validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT")
+    otlp_endpoint: str = Field(default="", validation_alias="OTEL_EXPORTER_OTLP_ENDPOINT")
     """Where traces and metrics go, as http://host:port of an OTLP gRPC receiver; empty sends nothing."""
-    trace_ratio: float = Field(1.0, validation_alias="OTEL_TRACES_SAMPLER_ARG", ge=0, le=1)
+    trace_ratio: float = Field(default=1.0, validation_alias="OTEL_TRACES_SAMPLER_ARG", ge=0, le=1)
     """Share of the traces begun here that are recorded; a caller's own decision is kept."""
 
-    database_url: str = Field("", validation_alias="DATABASE_URL", repr=False)
-    redis_url: str = Field("", validation_alias="REDIS_URL", repr=False)
-    models_dir: Path = Field(Path("build/artifacts"), validation_alias="QUARTET_MODELS_DIR")
+    database_url: str = Field(default="", validation_alias="DATABASE_URL", repr=False)
+    redis_url: str = Field(default="", validation_alias="REDIS_URL", repr=False)
+    models_dir: Path = Field(default=Path("build/artifacts"), validation_alias="QUARTET_MODELS_DIR")
 
-    workers: int = Field(1, validation_alias="QUARTET_WORKERS", ge=1, le=64)
+    workers: int = Field(default=1, validation_alias="QUARTET_WORKERS", ge=1, le=64)
     """Processes that share the port; more than 1 needs SO_REUSEPORT."""
-    drain_timeout_s: Seconds = Field(20.0, validation_alias="QUARTET_DRAIN_TIMEOUT_S")
+    drain_timeout_s: Seconds = Field(default=20.0, validation_alias="QUARTET_DRAIN_TIMEOUT_S")
     """How long calls in flight may still run after SIGTERM."""
-    unary_timeout_s: Seconds = Field(120.0, validation_alias="QUARTET_UNARY_TIMEOUT_S")
+    unary_timeout_s: Seconds = Field(default=120.0, validation_alias="QUARTET_UNARY_TIMEOUT_S")
     """The deadline of a unary call whose client set none."""
-    stream_timeout_s: Seconds = Field(600.0, validation_alias="QUARTET_STREAM_TIMEOUT_S")
+    stream_timeout_s: Seconds = Field(default=600.0, validation_alias="QUARTET_STREAM_TIMEOUT_S")
     """The deadline of a stream whose client set none."""
-    max_message_bytes: int = Field(32 * 1024 * 1024, validation_alias="QUARTET_MAX_MESSAGE_BYTES", ge=1024)
-    max_connection_age_s: Seconds = Field(1800.0, validation_alias="QUARTET_MAX_CONNECTION_AGE_S")
+    max_message_bytes: int = Field(
+        default=32 * 1024 * 1024, validation_alias="QUARTET_MAX_MESSAGE_BYTES", ge=1024
+    )
+    max_connection_age_s: Seconds = Field(default=1800.0, validation_alias="QUARTET_MAX_CONNECTION_AGE_S")
     """Connections are closed after this time, so that clients find new servers."""
-    max_connection_age_grace_s: Seconds = Field(660.0, validation_alias="QUARTET_MAX_CONNECTION_AGE_GRACE_S")
+    max_connection_age_grace_s: Seconds = Field(
+        default=660.0, validation_alias="QUARTET_MAX_CONNECTION_AGE_GRACE_S"
+    )
     """How long calls in flight may still run on such a connection: longer than the longest stream."""
 
     @classmethod

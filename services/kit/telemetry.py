@@ -52,7 +52,7 @@ _current: Telemetry | None = None
 
 
 def configure(service_name: str, settings: KitSettings) -> Telemetry:
-    """Makes the telemetry of this process; its spans bear the service's name. Call it once, before serving."""
+    """Makes the telemetry of this process, whose spans bear the service's name; once, before serving."""
     global _current  # one tracer per process is what OpenTelemetry's own API has, too
     _current = Telemetry(service_name, endpoint=settings.otlp_endpoint, trace_ratio=settings.trace_ratio)
     return _current

@@ -1,4 +1,4 @@
-"""The spans of rpcs and the W3C trace context that ties them together, by hand because each call pays for it."""
+"""The spans of rpcs and the W3C context that ties them together, by hand: each call pays for them."""
 
 import re
 from collections.abc import Mapping
@@ -15,11 +15,11 @@ from services.kit.errors import QuartetError
 
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?")
 _FAULTS = {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS"}
-"""The statuses that mark a server's span as failed: the semantic conventions leave the caller's own faults unset."""
+"""The statuses that mark a span as failed; the caller's own faults leave it unset."""
 
 
 def start_server_span(rpc: Rpc, metadata: Mapping[str, str]) -> Span:
-    """Begins the span of a call that came in, as a child of the caller's, and makes it current in this task."""
+    """Begins the span of a call that came in, a child of the caller's, and makes it current in this task."""
     parent = extract(metadata)
     if parent is not None and not parent.trace_flags.sampled:
         span: Span = NonRecordingSpan(parent)

@@ -1,0 +1,76 @@
+"""The real stores that tests share: one PostgreSQL and one Redis a session, started when first asked for."""
+
+import secrets
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+import pytest_asyncio
+from redis.asyncio import Redis
+
+from services.cli.settings import StackSettings
+from services.cli.stack.ports import assign_ports
+from services.cli.stack.postgres import prepare_postgres
+from services.cli.stack.process import ProcessRoom
+from services.cli.stack.redis import prepare_redis
+from services.cli.stack.schemas import migrate_all
+from services.cli.stack.supervisor import Program, Supervisor
+
+TEMPLATE = "quartet"
+
+
+@pytest.fixture(scope="session")
+def store_settings() -> Iterator[StackSettings]:
+    # Not pytest's own folder: as root, PostgreSQL runs as an account that may not enter it.
+    with tempfile.TemporaryDirectory(prefix="quartet-test-") as folder:
+        Path(folder).chmod(0o711)
+        home = Path(folder) / "home"
+        yield assign_ports(StackSettings(home=home, postgres_port=0, redis_port=0))
+
+
+async def run(settings: StackSettings, program: Program) -> Supervisor:
+    supervisor = Supervisor(ProcessRoom.within(settings.home), say=lambda _: None)
+    await supervisor.start(program)
+    return supervisor
+
+
+@pytest_asyncio.fixture(scope="session")
+async def database_template(store_settings: StackSettings) -> AsyncIterator[str]:
+    """A migrated database from which each test's own is copied."""
+    url, program = await prepare_postgres(store_settings)
+    supervisor = await run(store_settings, program)
+    try:
+        await migrate_all(url)
+        yield url
+    finally:
+        await supervisor.stop()
+
+
+@pytest_asyncio.fixture
+async def database_url(database_template: str) -> AsyncIterator[str]:
+    """A database of the test's own, with every service's schema and no rows."""
+    server = database_template.rpartition("/")[0]
+    name = f"test_{secrets.token_hex(6)}"
+    async with await psycopg.AsyncConnection.connect(f"{server}/postgres", autocommit=True) as connection:
+        await connection.execute(f'create database "{name}" template "{TEMPLATE}"')
+    yield f"{server}/{name}"
+    async with await psycopg.AsyncConnection.connect(f"{server}/postgres", autocommit=True) as connection:
+        await connection.execute(f'drop database "{name}" with (force)')
+
+
+@pytest_asyncio.fixture(scope="session")
+async def redis_server(store_settings: StackSettings) -> AsyncIterator[str]:
+    url, program = await prepare_redis(store_settings)
+    supervisor = await run(store_settings, program)
+    yield url
+    await supervisor.stop()
+
+
+@pytest_asyncio.fixture
+async def redis_url(redis_server: str) -> AsyncIterator[str]:
+    """The session's Redis, emptied for the test."""
+    async with Redis.from_url(redis_server) as client:
+        await client.flushall()
+    yield redis_server

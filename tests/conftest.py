@@ -27,6 +27,7 @@ def store_settings() -> Iterator[StackSettings]:
     with tempfile.TemporaryDirectory(prefix="quartet-test-") as folder:
         Path(folder).chmod(0o711)
         home = Path(folder) / "home"
+        ProcessRoom.within(home)
         yield assign_ports(StackSettings(home=home, postgres_port=0, redis_port=0))
 
 

@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rich.console import Console
+
+    from services.cli.settings import StackSettings
+    from services.cli.stack.embedded import Edge
+
+
+def up() -> None:
+    """Run the whole suite on this machine until Ctrl-C: stores, services and Envoy."""
+    from rich.console import Console
+
+    from services.cli.settings import StackSettings
+    from services.cli.stack.supervisor import StackError
+    from services.kit.settings import SettingsError
+
+    # Paths and keys are there to be copied: no wrapping, no colouring of what looks like a number.
+    console = Console(soft_wrap=True, highlight=False)
+    try:
+        asyncio.run(_run(StackSettings.load(), console))
+    except (StackError, SettingsError) as error:
+        console.print("quartet could not run.", style="bold red")
+        console.print(str(error), markup=False)
+        raise typer.Exit(1) from None
+
+
+async def _run(settings: StackSettings, console: Console) -> None:
+    from services.cli.stack.embedded import EmbeddedStack
+
+    started = time.monotonic()
+
+    def say(line: str) -> None:
+        console.print(f"{time.monotonic() - started:6.1f} s  {line}", style="dim", markup=False)
+
+    def announce(edge: Edge) -> None:
+        say("ready")
+        _print_next_steps(console, edge)
+
+    stack = EmbeddedStack(settings, make_key=_make_key, say=say)
+    running = asyncio.create_task(stack.run(announce))
+    asked = False
+
+    def end() -> None:
+        nonlocal asked
+        if asked:
+            stack.kill()
+            return
+        asked = True
+        say("stopping (once more to kill)")
+        running.cancel()
+
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        loop.add_signal_handler(number, end)
+    try:
+        await running
+    except asyncio.CancelledError:
+        if not asked:
+            raise
+        say("stopped")
+
+
+async def _make_key(database_url: str, path: Path) -> str:
+    from services.gateway.adapters.postgres.keys import ensure_dev_key
+
+    return await ensure_dev_key(database_url, path)
+
+
+def _print_next_steps(console: Console, edge: Edge) -> None:
+    console.print()
+    console.print(f"[bold]Quartet serves at {edge.url}[/]")
+    console.print(f"API key  {edge.api_key}", markup=False)
+    console.print(f"         also in {edge.key_file}", markup=False)
+    console.print()
+    console.print("Try, from another terminal:")
+    console.print("  quartet ingest README.md docs", markup=False)
+    console.print('  quartet ask "What does the router do?"', markup=False)
+    console.print(
+        f'  curl {edge.url}/v1/models -H "Authorization: Bearer $(cat {edge.key_file})"', markup=False
+    )
+    console.print()
+    console.print("Ctrl-C stops everything.", style="dim")

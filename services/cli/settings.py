@@ -1,0 +1,122 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, field_validator
+from pydantic_settings import NoDecode, SettingsConfigDict
+
+from services.kit.settings import KitSettings, Port, SettingsError
+
+SERVICES = ("router", "pipeline", "orchestrator", "gateway")
+"""The four services, callees before callers: the order in which they start."""
+
+
+class StackSettings(KitSettings):
+    """What `quartet up` reads from the environment; a port of 0 means any free one.
+
+    Where `DATABASE_URL` or `REDIS_URL` is set, that server is used and none is started.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="QUARTET_")
+
+    home: Path = Field(default=Path(".quartet"), validate_default=True)
+    edge_host: str = "127.0.0.1"
+    edge_port: Port = 8080
+    envoy_admin_port: Port = 9901
+    client_rps: int = Field(default=1000, ge=1)
+    """Requests per second that one client may send before Envoy answers 429."""
+    gateway_port: Port = 50051
+    router_port: Port = 50052
+    pipeline_port: Port = 50053
+    orchestrator_port: Port = 50054
+    postgres_port: Port = 50055
+    redis_port: Port = 50056
+    colocate: Annotated[tuple[str, ...], NoDecode] = ()
+    """The services that share one process, as `gateway,router`."""
+    database_user: str = ""
+    """As root only: the account PostgreSQL runs as; empty: `quartet`, else `postgres`, else `nobody`."""
+    database_root: Path = Path("/var/lib/quartet")
+    """As root only: where the database lives when its account cannot enter `home`."""
+    redis_memory_mib: int = Field(default=256, ge=16)
+    ready_timeout_s: float = Field(default=60.0, gt=0)
+    """How long one part may take to become healthy before the start is given up."""
+
+    @field_validator("home", "database_root")
+    @classmethod
+    def _make_absolute(cls, path: Path) -> Path:
+        return path.expanduser().absolute()
+
+    @field_validator("colocate", mode="before")
+    @classmethod
+    def _split_names(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(name.strip() for name in value.split(",") if name.strip())
+        return value
+
+    @field_validator("colocate")
+    @classmethod
+    def _check_colocation(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        check_names(names)
+        return names
+
+    def port_of(self, name: str) -> int:
+        """The port setting of a part: a service, `edge`, `envoy_admin`, `postgres` or `redis`."""
+        return int(getattr(self, f"{name}_port"))
+
+
+def check_names(names: tuple[str, ...]) -> None:
+    """Raises ValueError for a set of services that cannot share a process."""
+    unknown = [name for name in names if name not in SERVICES]
+    if unknown:
+        raise ValueError(f"unknown service {', '.join(unknown)}: choose among {', '.join(sorted(SERVICES))}")
+    if len(set(names)) != len(names):
+        raise ValueError("a service is named twice")
+    if {"pipeline", "orchestrator"} <= set(names):
+        raise ValueError(
+            "pipeline and orchestrator cannot share a process: "
+            "each needs the one DBOS runtime that a process can have"
+        )
+
+
+def port_variable(name: str) -> str:
+    """The environment variable that moves a part to another port."""
+    return f"QUARTET_{name.upper()}_PORT"
+
+
+def inherited_environment() -> dict[str, str]:
+    """The environment that child processes start from: ours, so that provider variables pass through."""
+    return dict(os.environ)
+
+
+def bare_environment() -> dict[str, str]:
+    """What PostgreSQL, Redis and Envoy get of our environment: they have no need for provider keys."""
+    return {name: os.environ[name] for name in ("PATH", "LANG", "TZ", "TMPDIR") if name in os.environ}
+
+
+class ClientSettings(KitSettings):
+    """What the commands that talk to a suite read from the environment."""
+
+    model_config = SettingsConfigDict(env_prefix="QUARTET_")
+
+    url: str = Field(default="http://127.0.0.1:8080", pattern=r"^https?://[^/\s]+/?$")
+    """The edge; https speaks TLS, with the roots of GRPC_DEFAULT_SSL_ROOTS_FILE_PATH where that is set."""
+    api_key: str = Field(default="", repr=False)
+    home: Path = Path(".quartet")
+
+    @property
+    def key_file(self) -> Path:
+        """Where `quartet up` leaves its development key."""
+        return self.home.expanduser() / "dev.key"
+
+    def read_key(self) -> str:
+        """The key to send: QUARTET_API_KEY, else that of `quartet up`; empty when there is neither."""
+        if self.api_key:
+            return self.api_key
+        try:
+            return self.key_file.read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            return ""
+        except (OSError, UnicodeDecodeError) as error:
+            raise SettingsError(f"cannot read the key in {self.key_file}: {error}") from None

@@ -10,7 +10,7 @@ app = typer.Typer(
     help="A self-hosted AI backend: gateway, router, pipeline and orchestrator behind Envoy.",
     no_args_is_help=True,
     add_completion=False,
-    pretty_exceptions_show_locals=False,
+    pretty_exceptions_enable=False,
 )
 app.command()(up.up)
 app.command()(serve.serve)

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from services.cli.settings import StackSettings
     from services.cli.stack.embedded import Edge
 
+# A terminal's Ctrl-C often comes with a SIGTERM from whoever started us: together they are one request.
+SAME_REQUEST_S = 1.0
+
 
 def up() -> None:
     """Run the whole suite on this machine until Ctrl-C: stores, services and Envoy."""
@@ -48,16 +51,16 @@ async def _run(settings: StackSettings, console: Console) -> None:
 
     stack = EmbeddedStack(settings, make_key=_make_key, say=say)
     running = asyncio.create_task(stack.run(announce))
-    asked = False
+    asked_at: float | None = None
 
     def end() -> None:
-        nonlocal asked
-        if asked:
+        nonlocal asked_at
+        if asked_at is None:
+            asked_at = time.monotonic()
+            say("stopping; once more kills")
+            running.cancel()
+        elif time.monotonic() - asked_at > SAME_REQUEST_S:
             stack.kill()
-            return
-        asked = True
-        say("stopping (once more to kill)")
-        running.cancel()
 
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
@@ -65,7 +68,7 @@ async def _run(settings: StackSettings, console: Console) -> None:
     try:
         await running
     except asyncio.CancelledError:
-        if not asked:
+        if asked_at is None:
             raise
         say("stopped")
 

@@ -14,7 +14,7 @@ from services.kit.binding import Rpc, rpcs_of
 from services.kit.call import Call, header_text
 from services.kit.errors import DeadlineExceeded, QuartetError, Unavailable, from_proto, from_status
 from services.kit.local import local
-from services.kit.tracing import end_span, inject, start_client_span
+from services.kit.tracing import inject, start_client_span
 
 __all__ = ["Channel", "local", "remote"]
 
@@ -127,7 +127,7 @@ class _Outgoing:
         timeout_s = call.remaining_s()
         span = start_client_span(self._rpc, self._channel.address)
         failure: BaseException | None = None
-        operation = self._start(request, timeout=timeout_s, metadata=_metadata(call, inject(span)))
+        operation = self._start(request, timeout=timeout_s, metadata=_metadata(call, inject(span.span)))
         try:
             response: Message = await operation
             await _receive_headers(operation, call)
@@ -140,13 +140,13 @@ class _Outgoing:
             raise
         finally:
             operation.cancel()
-            end_span(span, failure)
+            span.end(failure)
 
     async def send_all(self, requests: AsyncIterator[Message], call: Call) -> Message:
         timeout_s = call.remaining_s()
         span = start_client_span(self._rpc, self._channel.address)
         failure: BaseException | None = None
-        operation = self._start(timeout=timeout_s, metadata=_metadata(call, inject(span)))
+        operation = self._start(timeout=timeout_s, metadata=_metadata(call, inject(span.span)))
         feeding = asyncio.create_task(_feed(operation, requests))
         answering = asyncio.ensure_future(_answer(operation))
         try:
@@ -167,12 +167,12 @@ class _Outgoing:
             feeding.cancel()
             answering.cancel()
             await asyncio.gather(feeding, answering, return_exceptions=True)
-            end_span(span, failure)
+            span.end(failure)
 
     async def stream(self, request: Any, call: Call) -> AsyncIterator[Message]:
         timeout_s = call.remaining_s()
         span = start_client_span(self._rpc, self._channel.address)
-        metadata = _metadata(call, inject(span))
+        metadata = _metadata(call, inject(span.span))
         error_field = self._rpc.error_field
         failure: BaseException | None = None
         begun = False
@@ -203,7 +203,7 @@ class _Outgoing:
             if feeding is not None:
                 feeding.cancel()
                 await asyncio.gather(feeding, return_exceptions=True)
-            end_span(span, failure)
+            span.end(failure)
 
     def _translate(self, error: grpc.aio.AioRpcError, call: Call) -> QuartetError:
         call.response_headers.update(_texts(error.initial_metadata()))

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import ClassVar, NamedTuple, Self
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
 from quartet.common.v1 import error_pb2
 
@@ -216,7 +217,11 @@ def from_status(code: int, message: str, details: bytes = b"") -> QuartetError:
     failure = error_details_pb2.QuotaFailure()
     retry = error_details_pb2.RetryInfo()
     retry_after_s = None
-    for detail in status_pb2.Status.FromString(details).details:
+    try:
+        status = status_pb2.Status.FromString(details)
+    except DecodeError:
+        status = status_pb2.Status()
+    for detail in status.details:
         if detail.Unpack(retry):
             retry_after_s = _seconds(retry.retry_delay)
         else:

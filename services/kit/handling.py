@@ -14,7 +14,7 @@ from services.kit.call import Call, header_text
 from services.kit.errors import QuartetError, Unimplemented
 from services.kit.execution import Execution
 from services.kit.settings import KitSettings
-from services.kit.tracing import end_span, start_server_span
+from services.kit.tracing import start_server_span
 from services.kit.validation import validate
 
 MAX_MESSAGE_CHARS = 1024
@@ -78,7 +78,7 @@ class _Served:
             failure = error
             raise
         finally:
-            end_span(span, failure)
+            span.end(failure)
 
     async def stream(self, request: Any, context: Context) -> None:
         call = self._admit(context)
@@ -107,7 +107,7 @@ class _Served:
             failure = error
             raise
         finally:
-            end_span(span, failure)
+            span.end(failure)
 
     def _admit(self, context: Context) -> Call:
         metadata = {

@@ -11,7 +11,7 @@ from services.kit.binding import Binding, Rpc
 from services.kit.call import Call, header_text
 from services.kit.errors import Cancelled, Unimplemented, from_proto
 from services.kit.execution import Execution
-from services.kit.tracing import end_span, start_local_span
+from services.kit.tracing import start_local_span
 from services.kit.validation import validate
 
 MAX_WAITING_MESSAGES = 16
@@ -103,7 +103,7 @@ class _Incoming:
             failure = error
             raise
         finally:
-            end_span(span, failure)
+            span.end(failure)
 
     async def _produce(self, request: Any, call: Call, waiting: asyncio.Queue[Message | None]) -> None:
         span = start_local_span(self._rpc)
@@ -119,7 +119,7 @@ class _Incoming:
             failure = error
             raise
         finally:
-            end_span(span, failure)
+            span.end(failure)
             if not isinstance(failure, asyncio.CancelledError):
                 await waiting.put(None)
 

@@ -75,16 +75,22 @@ def _run_workers(settings: KitSettings) -> int:
     environment = {**os.environ, WORKER_VARIABLE: "1"}
     workers = [subprocess.Popen(command, env=environment) for _ in range(settings.workers)]
 
-    def forward(number: int, _: FrameType | None = None) -> None:
+    asked = False
+
+    def forward(number: int, frame: FrameType | None) -> None:
+        nonlocal asked
+        del frame
+        asked = True
         for worker in workers:
             worker.send_signal(number)
 
     signal.signal(signal.SIGTERM, forward)
     signal.signal(signal.SIGINT, forward)
     ended, status = os.wait()
-    log.info("worker ended", extra={"pid": ended, "status": os.waitstatus_to_exitcode(status)})
     others = [worker for worker in workers if worker.pid != ended]
-    for worker in others:
-        worker.send_signal(signal.SIGTERM)
+    if not asked:
+        log.error("a worker ended: ending the others", extra={"worker": ended})
+        for worker in others:
+            worker.terminate()
     statuses = [os.waitstatus_to_exitcode(status), *(worker.wait() for worker in others)]
     return max(map(abs, statuses))

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import signal
 from collections.abc import Sequence
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Self
 
 import grpc
@@ -88,12 +88,19 @@ class Server:
 async def serve_until_signal() -> None:
     """Returns at the first SIGTERM or SIGINT; leave the servers then, and they drain.
 
-    Later signals are ignored: draining is bounded, and a terminal's Ctrl-C often comes with a supervisor's SIGTERM.
+    Later signals are ignored: draining is bounded, and Ctrl-C often comes with a SIGTERM of the supervisor.
     """
     loop = asyncio.get_running_loop()
     asked = asyncio.Event()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        del number, frame
+        if not loop.is_closed():
+            loop.call_soon_threadsafe(asked.set)
+
+    # Not the loop's own handlers: those go with the loop, and a signal while telemetry is flushed would kill.
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, asked.set)
+        signal.signal(number, ask)
     await asked.wait()
     log.info("draining")
 

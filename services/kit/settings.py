@@ -106,6 +106,8 @@ class KitSettings(BaseSettings):
             ]
             raise SettingsError("; ".join(faults)) from None
         except SourceError as error:
+            if isinstance(error.__cause__, SettingsError):
+                raise error.__cause__ from None
             raise SettingsError(str(error)) from None
 
 

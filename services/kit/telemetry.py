@@ -3,7 +3,7 @@
 from opentelemetry import trace
 from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-from opentelemetry.metrics import Meter, NoOpMeter
+from opentelemetry.metrics import Histogram, Meter, NoOpMeter
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
@@ -12,12 +12,15 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, Sampler, TraceIdRatioBased
 from opentelemetry.trace import NoOpTracer, Tracer
 
+from services.kit import names
 from services.kit.settings import KitSettings
 
 EXPORT_TIMEOUT_S = 5
 SPAN_DELAY_MS = 1000
 METRIC_INTERVAL_MS = 10_000
 SCOPE = "quartet"
+DURATION_BOUNDARIES_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 600)
+"""Those that the semantic conventions advise for RPCs, continued to our longest deadline."""
 
 
 class Telemetry:
@@ -37,6 +40,13 @@ class Telemetry:
         self._metrics = MeterProvider(metric_readers=readers, resource=resource, shutdown_on_exit=False)
         self.tracer = self._traces.get_tracer(SCOPE)
         self.meter = self._metrics.get_meter(SCOPE)
+        self.server_durations = self._histogram(names.RPC_SERVER_DURATION) if endpoint else None
+        self.client_durations = self._histogram(names.RPC_CLIENT_DURATION) if endpoint else None
+
+    def _histogram(self, name: str) -> Histogram:
+        return self.meter.create_histogram(
+            name, unit="s", explicit_bucket_boundaries_advisory=DURATION_BOUNDARIES_S
+        )
 
     def flush(self) -> None:
         """Sends the spans that wait; blocks for about EXPORT_TIMEOUT_S at most."""
@@ -66,6 +76,16 @@ def tracer() -> Tracer:
 def meter() -> Meter:
     """The meter of this process; before `configure` one that does nothing."""
     return _current.meter if _current else NoOpMeter(SCOPE)
+
+
+def server_durations() -> Histogram | None:
+    """Where the durations of calls served are counted; None when nobody would receive them."""
+    return _current.server_durations if _current else None
+
+
+def client_durations() -> Histogram | None:
+    """As `server_durations`, for calls made."""
+    return _current.client_durations if _current else None
 
 
 def current_trace_id() -> str:

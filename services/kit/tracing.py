@@ -1,11 +1,13 @@
 """The spans of rpcs and the W3C context that ties them together, by hand: each call pays for them."""
 
 import re
+import time
 from collections.abc import Mapping
 
 from opentelemetry import context as contexts
 from opentelemetry import trace
 from opentelemetry.context import Context
+from opentelemetry.metrics import Histogram
 from opentelemetry.trace import NonRecordingSpan, Span, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 from opentelemetry.trace.span import TraceState
 
@@ -18,53 +20,66 @@ _FAULTS = {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAIL
 """The statuses that mark a span as failed; the caller's own faults leave it unset."""
 
 
-def start_server_span(rpc: Rpc, metadata: Mapping[str, str]) -> Span:
+class RpcSpan:
+    """One call as telemetry sees it: a span where the trace is recorded, and its duration in any case."""
+
+    __slots__ = ("_durations", "_rpc", "_started_s", "span")
+
+    def __init__(self, rpc: Rpc, span: Span, durations: Histogram | None) -> None:
+        self._rpc = rpc
+        self._durations = durations
+        self._started_s = time.perf_counter()
+        self.span = span
+
+    def end(self, error: BaseException | None) -> None:
+        """Ends it with the status that the caller saw."""
+        recording = self.span.is_recording()
+        if self._durations is None and not recording:
+            return
+        status = "OK" if error is None else error.status if isinstance(error, QuartetError) else "CANCELLED"
+        if self._durations is not None:
+            attributes = {**_attributes(self._rpc), names.RPC_STATUS: status}
+            self._durations.record(time.perf_counter() - self._started_s, attributes)
+        if recording:
+            self.span.set_attribute(names.RPC_STATUS, status)
+            if error is not None:
+                self.span.set_attribute(names.ERROR_TYPE, status)
+                if status in _FAULTS:
+                    self.span.set_status(Status(StatusCode.ERROR, status))
+            self.span.end()
+
+
+def start_server_span(rpc: Rpc, metadata: Mapping[str, str]) -> RpcSpan:
     """Begins the span of a call that came in, a child of the caller's, and makes it current in this task."""
     parent = extract(metadata)
-    if parent is not None and not parent.trace_flags.sampled:
-        span: Span = NonRecordingSpan(parent)
+    if parent is None:
+        span = _start(rpc, SpanKind.SERVER, Context())
+    elif parent.trace_flags.sampled:
+        span = _start(rpc, SpanKind.SERVER, trace.set_span_in_context(NonRecordingSpan(parent)))
     else:
-        span = _start(
-            rpc, SpanKind.SERVER, trace.set_span_in_context(NonRecordingSpan(parent)) if parent else Context()
-        )
+        span = NonRecordingSpan(parent)
     contexts.attach(trace.set_span_in_context(span))
-    return span
+    return RpcSpan(rpc, span, telemetry.server_durations())
 
 
-def start_client_span(rpc: Rpc, address: str) -> Span:
+def start_client_span(rpc: Rpc, address: str) -> RpcSpan:
     """Begins the span of a call that goes out, as a child of the current one; never current itself."""
-    current = trace.get_current_span()
-    if _unsampled(current):
-        return current
-    span = _start(rpc, SpanKind.CLIENT, None)
-    if span.is_recording():
-        span.set_attribute(names.SERVER_ADDRESS, address)
-    return span
+    span = trace.get_current_span()
+    if not _is_unsampled(span):
+        span = _start(rpc, SpanKind.CLIENT, None)
+        if span.is_recording():
+            span.set_attribute(names.SERVER_ADDRESS, address)
+    return RpcSpan(rpc, span, telemetry.client_durations())
 
 
-def start_local_span(rpc: Rpc) -> Span:
+def start_local_span(rpc: Rpc) -> RpcSpan:
     """Begins the span of a call within the process and makes it current in this task."""
     current = trace.get_current_span()
-    if _unsampled(current):
-        return current
+    if _is_unsampled(current):
+        return RpcSpan(rpc, current, None)
     span = _start(rpc, SpanKind.INTERNAL, None)
     contexts.attach(trace.set_span_in_context(span))
-    return span
-
-
-def end_span(span: Span, error: BaseException | None) -> None:
-    """Ends an rpc's span with the status that its caller saw."""
-    if not span.is_recording():
-        return
-    if error is None:
-        status = "OK"
-    else:
-        status = error.status if isinstance(error, QuartetError) else "CANCELLED"
-        span.set_attribute(names.ERROR_TYPE, status)
-        if status in _FAULTS:
-            span.set_status(Status(StatusCode.ERROR, status))
-    span.set_attribute(names.RPC_STATUS, status)
-    span.end()
+    return RpcSpan(rpc, span, None)
 
 
 def inject(span: Span) -> tuple[tuple[str, str], ...]:
@@ -95,14 +110,13 @@ def extract(metadata: Mapping[str, str]) -> SpanContext | None:
 
 
 def _start(rpc: Rpc, kind: SpanKind, context: Context | None) -> Span:
-    return telemetry.tracer().start_span(
-        rpc.name,
-        context,
-        kind,
-        {names.RPC_SYSTEM: "grpc", names.RPC_METHOD: rpc.name},
-    )
+    return telemetry.tracer().start_span(rpc.name, context, kind, _attributes(rpc))
 
 
-def _unsampled(span: Span) -> bool:
+def _attributes(rpc: Rpc) -> dict[str, str]:
+    return {names.RPC_SYSTEM: "grpc", names.RPC_METHOD: rpc.name}
+
+
+def _is_unsampled(span: Span) -> bool:
     context = span.get_span_context()
     return context.is_valid and not context.trace_flags.sampled

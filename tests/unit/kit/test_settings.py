@@ -1,0 +1,70 @@
+from pathlib import Path
+
+import pytest
+from pydantic_settings import SettingsConfigDict
+
+from services.kit.settings import KitSettings, SettingsError
+
+
+class GatewaySettings(KitSettings):
+    model_config = SettingsConfigDict(env_prefix="GATEWAY_")
+
+    pepper: str = ""
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DATABASE_URL", "QUARTET_WORKERS", "GATEWAY_PORT", "QUARTET_LOG_LEVEL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_shared_names_have_no_prefix_and_own_names_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://shared")
+    monkeypatch.setenv("GATEWAY_DATABASE_URL", "postgresql://other")
+    monkeypatch.setenv("GATEWAY_PORT", "50051")
+    settings = GatewaySettings.load()
+    assert (settings.database_url, settings.port) == ("postgresql://shared", 50051)
+
+
+@pytest.mark.parametrize("name", ["DATABASE_URL", "GATEWAY_PEPPER"])
+def test_any_setting_can_come_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("from the file\n", encoding="utf-8")
+    monkeypatch.setenv(f"{name}_FILE", str(secret))
+    settings = GatewaySettings.load()
+    assert "from the file" in (settings.database_url, settings.pepper)
+
+
+def test_a_value_wins_over_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("file", encoding="utf-8")
+    monkeypatch.setenv("GATEWAY_PEPPER_FILE", str(secret))
+    monkeypatch.setenv("GATEWAY_PEPPER", "value")
+    assert GatewaySettings.load().pepper == "value"
+
+
+def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUARTET_WORKERS", "")
+    assert GatewaySettings.load().workers == 1
+
+
+def test_a_file_that_is_not_there_is_named_with_its_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY_PEPPER_FILE", "/nowhere/pepper")
+    with pytest.raises(SettingsError, match="GATEWAY_PEPPER_FILE: cannot read /nowhere/pepper"):
+        GatewaySettings.load()
+
+
+def test_every_wrong_variable_is_named_and_no_value_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GATEWAY_PORT", "hunter2")
+    monkeypatch.setenv("QUARTET_WORKERS", "0")
+    monkeypatch.setenv("QUARTET_LOG_LEVEL", "LOUD")
+    with pytest.raises(SettingsError) as caught:
+        GatewaySettings.load()
+    for name in ("GATEWAY_PORT", "QUARTET_WORKERS", "QUARTET_LOG_LEVEL"):
+        assert name in str(caught.value)
+    assert "hunter2" not in str(caught.value)
+
+
+def test_urls_with_passwords_are_not_shown() -> None:
+    settings = KitSettings(database_url="postgresql://u:hunter2@db/x", redis_url="redis://:hunter2@r")
+    assert "hunter2" not in repr(settings)

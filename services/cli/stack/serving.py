@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -9,9 +10,18 @@ from services.kit import process
 from services.kit.serving import Server, serve_until_signal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Awaitable, Callable, Sequence
 
+    from services.kit.process import Build
     from services.kit.settings import KitSettings
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Part:
+    """A service that shares this process: its own settings, and its composition root."""
+
+    settings: KitSettings
+    build: Build[KitSettings]
 
 
 def serve_services(names: tuple[str, ...]) -> int:
@@ -21,19 +31,24 @@ def serve_services(names: tuple[str, ...]) -> int:
     SettingsError names a variable that is missing or wrong.
     """
     ordered = sorted(names, key=SERVICES.index)
-    settings: Mapping[str, KitSettings] = {
-        name: import_module(f"services.{name}.settings").Settings.load() for name in ordered
-    }
-    return process.run(ordered[-1], settings[ordered[-1]], lambda: _serve(settings))
+    parts = [_load(name) for name in ordered]
+    return process.run(ordered[-1], parts[-1].settings, lambda: serve_together(parts, serve_until_signal))
 
 
-async def _serve(settings: Mapping[str, KitSettings]) -> None:
-    """Builds callees first, so that a service gets its co-located peers as objects; drains callers first."""
+async def serve_together(parts: Sequence[Part], wait: Callable[[], Awaitable[None]]) -> None:
+    """Serves the parts, callees first, until `wait` returns, then drains them, callers first.
+
+    Each gets those before it as objects by the full name of their contract, and calls them without a network.
+    """
     peers: dict[str, object] = {}
     async with AsyncExitStack() as stack:
-        for name, own in settings.items():
-            wiring = import_module(f"services.{name}.wiring")
-            bindings = await stack.enter_async_context(wiring.build(own, peers))
+        for part in parts:
+            bindings = await stack.enter_async_context(part.build(part.settings, dict(peers)))
             peers.update((binding.service_name, binding.service) for binding in bindings)
-            await stack.enter_async_context(Server(bindings, own))
-        await serve_until_signal()
+            await stack.enter_async_context(Server(bindings, part.settings))
+        await wait()
+
+
+def _load(name: str) -> Part:
+    settings = import_module(f"services.{name}.settings").Settings.load()
+    return Part(settings=settings, build=import_module(f"services.{name}.wiring").build)

@@ -46,3 +46,10 @@ def test_a_redis_that_does_not_answer_is_named(tmp_path: Path) -> None:
     done = up(tmp_path, DATABASE_URL="postgresql://127.0.0.1:9/none", REDIS_URL="redis://127.0.0.1:9")
     assert done.returncode == 1
     assert "REDIS_URL does not answer" in done.stdout
+
+
+def test_a_home_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = up(tmp_path / "file" / "home")
+    assert done.returncode == 1
+    assert f"'{tmp_path}/file/home'" in done.stdout

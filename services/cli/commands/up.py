@@ -31,7 +31,7 @@ def up() -> None:
     console = Console(soft_wrap=True, highlight=False)
     try:
         asyncio.run(_run(StackSettings.load(), console))
-    except (StackError, SettingsError) as error:
+    except (StackError, SettingsError, OSError) as error:
         console.print("quartet could not run.", style="bold red")
         console.print(str(error), markup=False)
         raise typer.Exit(1) from None

@@ -1,0 +1,154 @@
+"""What the way Envoy → gateway → router → provider costs: CPU µs a request, by process.
+
+Usage: python -m bench.hops [--requests 3000] [--streams 1000] [--connections 64]
+
+Starts the real suite twice, with each service in a process of its own and with gateway and router in one, puts the
+provider double behind it, and sends chat completions through the edge: unary, and streams of 20 chunks. CPU time is
+what the kernel booked for each process (user and system) between the first and the last request, so the load
+generator and the double do not count.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import aiohttp
+
+from services.cli.stack.ports import PARTS, find_free_ports
+from tests.doubles.provider import ProviderDouble
+
+CHUNKS = 20
+MODEL = "gpt-6-luna"
+READY_TIMEOUT_S = 60.0
+TICKS_PER_S = os.sysconf("SC_CLK_TCK")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suite:
+    """A running suite: its edge, its key, and the pids of its processes by name."""
+
+    url: str
+    api_key: str
+    pids: Mapping[str, int]
+
+
+@asynccontextmanager
+async def run_suite(provider_url: str, *, colocate: str) -> AsyncIterator[Suite]:
+    """Runs `quartet up` on free ports in a folder of its own; SIGTERM ends it."""
+    with tempfile.TemporaryDirectory(prefix="quartet-bench-") as folder:
+        Path(folder).chmod(0o711)
+        home = Path(folder) / "home"
+        ports = dict(zip(PARTS, find_free_ports(len(PARTS), avoid=set()), strict=True))
+        environment = {
+            **os.environ,
+            **{f"QUARTET_{part.upper()}_PORT": str(port) for part, port in ports.items()},
+            "QUARTET_HOME": str(home),
+            "QUARTET_COLOCATE": colocate,
+            "QUARTET_CLIENT_RPS": "1000000",
+            "OPENAI_BASE_URL": provider_url,
+            "OPENAI_API_KEY": "bench",
+        }
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "services.cli", "up"),
+            env=environment,
+            stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        try:
+            url = f"http://127.0.0.1:{ports['edge']}"
+            await wait_until_ready(url, process)
+            pids = {
+                path.stem: int(json.loads(path.read_text(encoding="utf-8"))["identity"]["pid"])
+                for path in (home / "run").glob("*.json")
+            }
+            key = (home / "dev.key").read_text(encoding="ascii").strip()
+            yield Suite(url=url, api_key=key, pids=pids)
+        finally:
+            if process.returncode is None:
+                process.send_signal(signal.SIGTERM)
+            await process.wait()
+
+
+async def wait_until_ready(url: str, process: asyncio.subprocess.Process) -> None:
+    """Returns once the edge is healthy; RuntimeError when the suite ended or took too long."""
+    async with aiohttp.ClientSession() as session, asyncio.timeout(READY_TIMEOUT_S):
+        while process.returncode is None:
+            try:
+                async with session.get(f"{url}/healthz") as response:
+                    if response.status == 200:
+                        return
+            except aiohttp.ClientConnectionError:
+                pass
+            await asyncio.sleep(0.1)
+    raise RuntimeError("the suite did not start: run `quartet up` to see why")
+
+
+def cpu_s(pid: int) -> float:
+    """User and system time of a process and its threads so far, in seconds."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
+
+
+async def send(suite: Suite, *, requests: int, connections: int, stream: bool) -> dict[str, float]:
+    """CPU µs a request by process, over `requests` requests on `connections` connections."""
+    body = {"model": MODEL, "messages": [{"role": "user", "content": "Name a prime number, please."}]}
+    if stream:
+        body |= {"stream": True}
+    data = json.dumps(body).encode()
+    headers = {"authorization": f"Bearer {suite.api_key}", "content-type": "application/json"}
+    left = iter(range(requests))
+
+    async def worker(session: aiohttp.ClientSession) -> None:
+        for _ in left:
+            url = f"{suite.url}/v1/chat/completions"
+            async with session.post(url, data=data, headers=headers) as response:
+                answer = await response.read()
+                if response.status != 200 or (stream and not answer.endswith(b"data: [DONE]\n\n")):
+                    raise RuntimeError(f"{response.status}: {answer[:500]!r}")
+
+    measured = {name: pid for name, pid in suite.pids.items() if name not in {"postgres", "redis"}}
+    connector = aiohttp.TCPConnector(limit=connections)
+    async with aiohttp.ClientSession(connector=connector) as session:
+        before = {name: cpu_s(pid) for name, pid in measured.items()}
+        await asyncio.gather(*(worker(session) for _ in range(connections)))
+        after = {name: cpu_s(pid) for name, pid in measured.items()}
+    return {name: (after[name] - before[name]) / requests * 1e6 for name in measured}
+
+
+async def measure(options: argparse.Namespace) -> None:
+    """Prints a row for each mode and kind of request."""
+    async with ProviderDouble(chunks=CHUNKS, keep=1) as double:
+        for title, colocate in (("separate", ""), ("co-located", "gateway,router")):
+            async with run_suite(double.openai_url, colocate=colocate) as suite:
+                for kind, stream, requests in (
+                    ("unary", False, options.requests),
+                    (f"SSE of {CHUNKS} chunks", True, options.streams),
+                ):
+                    await send(suite, requests=requests // 5, connections=options.connections, stream=stream)
+                    costs = await send(
+                        suite, requests=requests, connections=options.connections, stream=stream
+                    )
+                    hot = {name: cost for name, cost in costs.items() if cost >= 1}
+                    parts = ", ".join(f"{name} {cost:.0f}" for name, cost in sorted(hot.items()))
+                    print(f"{title:10} {kind:16} {sum(hot.values()):6.0f} µs a request: {parts}", flush=True)
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--requests", type=int, default=3000, help="unary requests (default: 3000)")
+    parser.add_argument("--streams", type=int, default=1000, help="streams (default: 1000)")
+    parser.add_argument("--connections", type=int, default=64, help="connections (default: 64)")
+    asyncio.run(measure(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()

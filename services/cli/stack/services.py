@@ -71,6 +71,8 @@ def service_environment(settings: StackSettings, database_url: str, redis_url: s
         REDIS_URL=redis_url,
         PYTHONUNBUFFERED="1",
         QUARTET_HOME=str(settings.home),
+        # The router refuses the suite's own edge as a model provider.
+        QUARTET_EDGE_PORT=str(settings.edge_port),
     )
     if settings.otlp_endpoint:
         environment["OTEL_EXPORTER_OTLP_ENDPOINT"] = settings.otlp_endpoint

@@ -55,6 +55,7 @@ def test_services_are_told_their_own_address_and_those_of_their_peers(settings: 
     environment = service_environment(settings, "postgresql://db", "redis://cache")
     assert environment["DATABASE_URL"] == "postgresql://db"
     assert environment["REDIS_URL"] == "redis://cache"
+    assert environment["QUARTET_EDGE_PORT"] == "8080"
     assert (environment["ROUTER_HOST"], environment["ROUTER_PORT"]) == ("127.0.0.1", "50052")
     peers = {name: value for name, value in environment.items() if name.endswith("_ADDRESS")}
     assert peers == {

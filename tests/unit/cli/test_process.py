@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -141,5 +142,5 @@ asyncio.run(main())
     for _ in range(200):
         if not child.is_alive():
             return
-        signal.sigtimedwait([], 0.05)
+        time.sleep(0.05)
     pytest.fail("the child outlived its supervisor")

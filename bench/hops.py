@@ -2,10 +2,10 @@
 
 Usage: python -m bench.hops [--requests 3000] [--streams 1000] [--connections 64]
 
-Starts the real suite twice, with each service in a process of its own and with gateway and router in one, puts the
-provider double behind it, and sends chat completions through the edge: unary, and streams of 20 chunks. CPU time is
-what the kernel booked for each process (user and system) between the first and the last request, so the load
-generator and the double do not count.
+Starts the real suite twice, with each service in a process of its own and with gateway and router in one, puts
+the provider double behind it, and sends chat completions through the edge: unary, and streams of 20 chunks. CPU
+time is what the kernel booked for each process (user and system) between the first and the last request, so the
+load generator and the double do not count.
 """
 
 import argparse
@@ -15,8 +15,8 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,12 +40,18 @@ class Suite:
     pids: Mapping[str, int]
 
 
+@contextmanager
+def make_home() -> Iterator[Path]:
+    """A folder that the database's account can enter."""
+    with tempfile.TemporaryDirectory(prefix="quartet-bench-") as folder:
+        Path(folder).chmod(0o711)
+        yield Path(folder) / "home"
+
+
 @asynccontextmanager
 async def run_suite(provider_url: str, *, colocate: str) -> AsyncIterator[Suite]:
     """Runs `quartet up` on free ports in a folder of its own; SIGTERM ends it."""
-    with tempfile.TemporaryDirectory(prefix="quartet-bench-") as folder:
-        Path(folder).chmod(0o711)
-        home = Path(folder) / "home"
+    with make_home() as home:
         ports = dict(zip(PARTS, find_free_ports(len(PARTS), avoid=set()), strict=True))
         environment = {
             **os.environ,
@@ -99,10 +105,8 @@ def cpu_s(pid: int) -> float:
 
 async def send(suite: Suite, *, requests: int, connections: int, stream: bool) -> dict[str, float]:
     """CPU µs a request by process, over `requests` requests on `connections` connections."""
-    body = {"model": MODEL, "messages": [{"role": "user", "content": "Name a prime number, please."}]}
-    if stream:
-        body |= {"stream": True}
-    data = json.dumps(body).encode()
+    messages = [{"role": "user", "content": "Name a prime number, please."}]
+    data = json.dumps({"model": MODEL, "messages": messages, "stream": stream}).encode()
     headers = {"authorization": f"Bearer {suite.api_key}", "content-type": "application/json"}
     left = iter(range(requests))
 

@@ -1,0 +1,53 @@
+from collections.abc import Mapping
+from typing import Any
+
+import orjson
+
+from services.gateway.adapters.http import ErrorShape
+from services.kit import errors
+from services.kit.errors import QuartetError
+
+_INVALID = "invalid_request_error"
+_KINDS: Mapping[type[QuartetError], tuple[int, str]] = {
+    errors.InvalidArgument: (400, _INVALID),
+    errors.FailedPrecondition: (400, _INVALID),
+    errors.OutOfRange: (400, _INVALID),
+    errors.Unauthenticated: (401, "authentication_error"),
+    errors.PermissionDenied: (403, "permission_error"),
+    errors.NotFound: (404, "not_found_error"),
+    errors.AlreadyExists: (409, _INVALID),
+    errors.Aborted: (409, _INVALID),
+    errors.ResourceExhausted: (429, "rate_limit_error"),
+    errors.Unimplemented: (501, _INVALID),
+    errors.Unavailable: (529, "overloaded_error"),
+    errors.DeadlineExceeded: (504, "timeout_error"),
+}
+_TOO_LARGE = (413, "request_too_large")
+
+
+def _kind(error: QuartetError) -> tuple[int, str]:
+    if error.reason == "REQUEST_TOO_LARGE":
+        return _TOO_LARGE
+    return _KINDS.get(type(error), (500, "api_error"))
+
+
+def _status(error: QuartetError) -> int:
+    return _kind(error)[0]
+
+
+def _body(error: QuartetError, request_id: str) -> Mapping[str, Any]:
+    found: dict[str, Any] = {"reason": error.reason, "metadata": error.metadata}
+    if error.field_violations:
+        found["param"] = error.field_violations[0].field.removeprefix("prompt.")
+    return {
+        "type": "error",
+        "error": {"type": _kind(error)[1], "message": error.message, "quartet": found},
+        "request_id": request_id or None,
+    }
+
+
+def _frame(body: Mapping[str, Any]) -> bytes:
+    return b"event: error\ndata: " + orjson.dumps(body) + b"\n\n"
+
+
+ANTHROPIC_ERRORS = ErrorShape(status=_status, body=_body, frame=_frame)

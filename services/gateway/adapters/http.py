@@ -1,0 +1,62 @@
+"""Answers as HTTP bodies: what both dialects do alike."""
+
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+from google.api.httpbody_pb2 import HttpBody  # type: ignore[import-untyped]
+
+from services.gateway.domain.headers import request_id_of
+from services.kit.call import Call
+from services.kit.errors import QuartetError
+
+STATUS = "x-quartet-status"
+RETRY_AFTER = "retry-after"
+JSON = "application/json"
+EVENT_STREAM = "text/event-stream"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorShape:
+    """How a dialect tells of an error.
+
+    Attributes:
+        status: The HTTP status.
+        body: The JSON object, with the request's id.
+        frame: The last frame of a stream that had begun.
+    """
+
+    status: Callable[[QuartetError], int]
+    body: Callable[[QuartetError, str], Mapping[str, Any]]
+    frame: Callable[[Mapping[str, Any]], bytes]
+
+
+def json_body(value: Any) -> HttpBody:
+    """A JSON answer."""
+    return HttpBody(content_type=JSON, data=orjson.dumps(value))
+
+
+def frames(data: bytes) -> HttpBody:
+    """Server-sent events, one or more."""
+    return HttpBody(content_type=EVENT_STREAM, data=data)
+
+
+async def speak(answer: AsyncGenerator[HttpBody], call: Call, shape: ErrorShape) -> AsyncGenerator[HttpBody]:
+    """The answer, with an error in the dialect's shape: as a body with its status, or as a stream's last frame."""
+    begun = False
+    async with aclosing(answer):
+        try:
+            async for body in answer:
+                begun = True
+                yield body
+        except QuartetError as error:
+            value = shape.body(error, request_id_of(call))
+            if begun:
+                yield frames(shape.frame(value))
+                return
+            call.response_headers[STATUS] = str(shape.status(error))
+            if error.retry_after_s is not None:
+                call.response_headers[RETRY_AFTER] = str(max(1, round(error.retry_after_s)))
+            yield json_body(value)

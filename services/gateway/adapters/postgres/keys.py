@@ -1,0 +1,113 @@
+"""API keys in PostgreSQL, and the development key that `quartet up` makes."""
+
+import asyncio
+import os
+from pathlib import Path
+
+import psycopg
+from psycopg.rows import tuple_row
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
+
+from services.gateway.domain.keys import ALL_SCOPES, ApiKey, key_id_of, make_key, seal_key
+from services.gateway.domain.limits import Limits
+from services.kit.errors import FailedPrecondition, Unavailable
+
+LOOKUP_TIMEOUT_S = 2.0
+CONNECT_TIMEOUT_S = 10
+DEV_TENANT = "default"
+DEV_NAME = "development key of quartet up"
+
+_FIND = """
+select id, tenant, scopes, salt, digest, expire_time, revoke_time, input_tokens_per_request
+from gateway.api_keys where id = %s
+"""
+_KEEP_TENANT = "insert into gateway.tenants (id, name) values (%s, %s) on conflict (id) do nothing"
+_KEEP_KEY = """
+insert into gateway.api_keys (id, tenant, name, scopes, salt, digest) values (%s, %s, %s, %s, %s, %s)
+on conflict (id) do update set salt = excluded.salt, digest = excluded.digest
+"""
+
+
+class PostgresKeys:
+    """Looks keys up; `Keys` made real."""
+
+    def __init__(self, pool: AsyncConnectionPool) -> None:
+        self._pool = pool
+
+    async def find(self, key_id: str) -> ApiKey | None:
+        """The key of that id; raises Unavailable when the database does not answer within two seconds."""
+        try:
+            async with asyncio.timeout(LOOKUP_TIMEOUT_S), self._pool.connection() as connection:
+                return await _find(connection, key_id)
+        except (psycopg.OperationalError, PoolTimeout, TimeoutError):
+            raise Unavailable(
+                "API keys cannot be checked now, because the database does not answer: try again in a moment",
+                reason="KEY_STORE_UNAVAILABLE",
+                retry_after_s=1.0,
+            ) from None
+
+
+async def ensure_dev_key(database_url: str, path: Path) -> str:
+    """The text of the development key: tenant `default`, all scopes, kept in `path` with mode 0600.
+
+    It is made once. A later call gives the same one, and registers it again when the database lost it.
+
+    Raises:
+        FailedPrecondition: the file holds no key.
+        psycopg.Error: the database cannot be reached, or is not migrated.
+    """
+    text = await asyncio.to_thread(_keep_text, path)
+    async with await psycopg.AsyncConnection.connect(
+        database_url, connect_timeout=CONNECT_TIMEOUT_S
+    ) as connection:
+        known = await _find(connection, key_id_of(text))
+        if known is None or not known.matches(text):
+            key = seal_key(text, tenant=DEV_TENANT, scopes=frozenset({ALL_SCOPES}))
+            await connection.execute(_KEEP_TENANT, (key.tenant, key.tenant))
+            await connection.execute(
+                _KEEP_KEY, (key.id, key.tenant, DEV_NAME, sorted(key.scopes), key.salt, key.digest)
+            )
+    return text
+
+
+async def _find(connection: psycopg.AsyncConnection, key_id: str) -> ApiKey | None:
+    cursor = connection.cursor(row_factory=tuple_row)
+    await cursor.execute(_FIND, (key_id,))
+    row = await cursor.fetchone()
+    if row is None:
+        return None
+    found, tenant, scopes, salt, digest, expire_time, revoke_time, input_tokens = row
+    return ApiKey(
+        id=found,
+        tenant=tenant,
+        scopes=frozenset(scopes),
+        salt=bytes(salt),
+        digest=bytes(digest),
+        expire_time=expire_time,
+        revoke_time=revoke_time,
+        limits=Limits(input_tokens_per_request=input_tokens),
+    )
+
+
+def _keep_text(path: Path) -> str:
+    """The key in the file, made where there is none; whole or not at all, whoever else makes one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.exists():
+        _, text = make_key(tenant=DEV_TENANT, scopes=frozenset({ALL_SCOPES}))
+        unfinished = path.with_name(f"{path.name}.{os.getpid()}")
+        descriptor = os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(f"{text}\n")
+        try:
+            os.link(unfinished, path)
+        except FileExistsError:
+            pass
+        finally:
+            unfinished.unlink()
+    path.chmod(0o600)
+    kept = path.read_text(encoding="ascii", errors="replace").strip()
+    if not key_id_of(kept):
+        raise FailedPrecondition(
+            f"{path} holds no API key: remove the file, and a new key is made", reason="BROKEN_KEY_FILE"
+        )
+    return kept

@@ -1,0 +1,70 @@
+"""Rpcs that the gateway hands on: the public message and the inner one have the same fields by number."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+from google.protobuf.message import Message
+
+from services.gateway.domain.front import Front
+from services.gateway.domain.targets import DEFAULT_COLLECTION, Kind, Target
+from services.kit.call import Call
+
+M = TypeVar("M", bound=Message)
+Inner = TypeVar("Inner", bound=Message)
+Outer = TypeVar("Outer", bound=Message)
+CollectionOf = Callable[[Any], str]
+"""Which collection a request names; empty means `default`."""
+
+
+def convert(message: Message, kind: type[M]) -> M:
+    """The same message as its twin's type; 1 to 2 µs for an ordinary one."""
+    return kind.FromString(message.SerializeToString())
+
+
+class PassThrough:
+    """Makes methods that admit a call and hand it to a peer's method of the same meaning."""
+
+    def __init__(self, front: Front) -> None:
+        self._front = front
+
+    def unary(
+        self,
+        rpc: str,
+        method: Callable[[Inner, Call], Awaitable[Message]],
+        inner: type[Inner],
+        outer: type[Outer],
+        *,
+        collection_of: CollectionOf | None = None,
+    ) -> Callable[[Message, Call], Awaitable[Outer]]:
+        """A method for a unary rpc; `inner` is the peer's request, `outer` our response."""
+
+        async def answer(request: Message, call: Call) -> Outer:
+            caller = await self._front.enter(call, rpc)
+            if collection_of is not None:
+                collection_target(collection_of(request)).check_scope(caller.key)
+            return convert(await method(convert(request, inner), caller.outgoing()), outer)
+
+        return answer
+
+    def stream(
+        self,
+        rpc: str,
+        method: Callable[[Inner, Call], AsyncGenerator[Message]],
+        inner: type[Inner],
+        outer: type[Outer],
+    ) -> Callable[[Message, Call], AsyncGenerator[Outer]]:
+        """A method for a server stream."""
+
+        async def stream(request: Message, call: Call) -> AsyncGenerator[Outer]:
+            caller = await self._front.enter(call, rpc)
+            async with aclosing(method(convert(request, inner), caller.outgoing())) as responses:
+                async for response in responses:
+                    yield convert(response, outer)
+
+        return stream
+
+
+def collection_target(name: str) -> Target:
+    """A collection as a key's scopes see it."""
+    return Target(kind=Kind.PIPELINE, collection=name or DEFAULT_COLLECTION)

@@ -1,0 +1,138 @@
+"""The way in: who calls, whether they may, and whether what they send fits."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from quartet.router.v1 import router_pb2
+
+from services.gateway.domain.keyring import Keyring
+from services.gateway.domain.keys import NOBODY, ApiKey, key_id_of
+from services.gateway.domain.limits import Limits
+from services.gateway.domain.options import Options, read_options
+from services.gateway.domain.targets import Target
+from services.gateway.domain.tokens import Count, TokenCounter, bound_tokens, counting_of
+from services.kit.call import Call
+from services.kit.errors import InvalidArgument, PermissionDenied, Unauthenticated
+
+MOST_RESERVE_S = 0.25
+"""Kept of a call's time, so that a peer's time runs out first and the caller gets an answer that says so."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Who calls, with the key and the headers that came along; `call` bears the key's tenant."""
+
+    call: Call
+    key: ApiKey
+    options: Options
+
+    def outgoing(self, *, timeout_s: float | None = None) -> Call:
+        """The call to a peer on this caller's behalf, with the time that the caller, or else we, allow."""
+        remaining_s = self.call.remaining_s()
+        allowed_s = remaining_s - min(MOST_RESERVE_S, remaining_s / 10)
+        wanted_s = self.options.timeout_s or timeout_s
+        return self.call.outgoing(timeout_s=allowed_s if wanted_s is None else min(allowed_s, wanted_s))
+
+
+class Admission:
+    """Admits calls, or refuses them before they cost anything."""
+
+    def __init__(self, keyring: Keyring, counter: TokenCounter, defaults: Limits) -> None:
+        self._keyring = keyring
+        self._counter = counter
+        self._defaults = defaults
+
+    async def enter(self, call: Call, rpc: str) -> Caller:
+        """Finds out who calls and reads their headers.
+
+        Raises:
+            Unauthenticated: there is no key, or none that is known, live and right.
+            PermissionDenied: the key's scopes leave the rpc out.
+            InvalidArgument: a header is wrong.
+        """
+        text = _credential(call)
+        key = await self._keyring.find(key_id_of(text)) or NOBODY
+        if not key.matches(text) or not key.is_live(datetime.now(UTC)):
+            raise Unauthenticated(
+                "the API key is unknown, expired or revoked: send one that `quartet keys` lists, "
+                "as `Authorization: Bearer qk_…` or `x-api-key: qk_…`",
+                reason="INVALID_API_KEY",
+            )
+        if not key.allows_rpc(rpc):
+            message = f"this key may not call {rpc}: its scopes name others; use another key"
+            raise PermissionDenied(message, reason="SCOPE_MISSING", metadata={"scope": f"rpc:{rpc}"})
+        identified = call.identified(tenant=key.tenant, key_id=key.id)
+        return Caller(call=identified, key=key, options=read_options(call.metadata))
+
+    async def check_prompt(self, caller: Caller, target: Target, prompt: router_pb2.Prompt) -> None:
+        """Fills the prompt's headers and token count in, and refuses one that is too long or not allowed.
+
+        Where the bytes prove that the limit is out of reach nothing is counted, and `input_tokens` is estimated as
+        a token every four bytes; else it is the count.
+
+        Raises:
+            InvalidArgument: `TOKEN_LIMIT_EXCEEDED`, with count, limit and model.
+            PermissionDenied: the key's scopes leave the target out.
+        """
+        target.check_scope(caller.key)
+        caller.options.fill(prompt)
+        counting = counting_of(target.model)
+        limit = self._limit(caller)
+        most, likely = bound_tokens(prompt.messages, prompt.spec, counting)
+        if most <= limit:
+            prompt.input_tokens = likely
+            return
+        count = await self._counter.count(prompt.messages, prompt.spec, counting, enough=limit)
+        _check_count(count, limit, target.model)
+        prompt.input_tokens = count.tokens
+
+    async def check_texts(self, caller: Caller, texts: Iterable[str], model: str) -> None:
+        """Refuses texts to embed that are too long together. Raises as `check_prompt`."""
+        if not caller.key.allows_target("model", model):
+            message = (
+                f"this key may not use the model {model!r}: use one that its scopes name, or another key"
+            )
+            raise PermissionDenied(message, reason="SCOPE_MISSING", metadata={"scope": f"model:{model}"})
+        texts = list(texts)
+        limit = self._limit(caller)
+        if sum(len(text.encode()) for text in texts) > limit:
+            _check_count(
+                await self._counter.count_texts(texts, counting_of(model), enough=limit), limit, model
+            )
+
+    def _limit(self, caller: Caller) -> int:
+        limit = caller.key.limits.over(self._defaults).input_tokens_per_request
+        return limit or 0
+
+
+def _credential(call: Call) -> str:
+    scheme, _, text = call.metadata.get("authorization", "").partition(" ")
+    text = text.strip() if scheme.lower() == "bearer" else ""
+    text = text or call.metadata.get("x-api-key", "").strip()
+    if not text:
+        raise Unauthenticated(
+            "no API key was sent: send it as `Authorization: Bearer qk_…` or `x-api-key: qk_…`; "
+            "`quartet up` prints one and keeps it in .quartet/dev.key",
+            reason="MISSING_API_KEY",
+        )
+    return text
+
+
+def _check_count(count: Count, limit: int, model: str) -> None:
+    if count.tokens <= limit:
+        return
+    name = model or "auto"
+    number = f"{'' if count.exact else 'about '}{count.tokens:,}"
+    raise InvalidArgument(
+        f"the input has {number} tokens for {name}, and this key's limit is {limit:,} a request: "
+        "shorten it, or have the limit raised",
+        reason="TOKEN_LIMIT_EXCEEDED",
+        metadata={
+            "count": str(count.tokens),
+            "limit": str(limit),
+            "model": name,
+            "exact": str(count.exact).lower(),
+        },
+        field_violations=[("messages", f"at most {limit} tokens")],
+    )

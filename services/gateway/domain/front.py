@@ -1,0 +1,76 @@
+"""The way of every request for an answer, whatever its dialect: admitted, counted, dispatched, told of."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import NamedTuple
+
+from quartet.common.v1 import decision_pb2
+from quartet.router.v1 import router_pb2
+
+from services.gateway.domain.admission import Admission, Caller
+from services.gateway.domain.dispatch import Answer, Dispatcher, Event
+from services.gateway.domain.headers import MODEL, name_call, tell_adapted, tell_decision, tell_peer_headers
+from services.gateway.domain.targets import Target
+from services.kit.call import Call
+
+
+class Order(NamedTuple):
+    """What is to be answered, and by whom."""
+
+    target: Target
+    prompt: router_pb2.Prompt
+
+
+class Front:
+    """Answers orders of admitted callers.
+
+    Args:
+        unary_timeout_s: What a whole answer may take when the caller names no time.
+        stream_timeout_s: The same for a streamed one.
+    """
+
+    def __init__(
+        self,
+        admission: Admission,
+        dispatcher: Dispatcher,
+        *,
+        unary_timeout_s: float,
+        stream_timeout_s: float,
+    ) -> None:
+        self._admission = admission
+        self._dispatcher = dispatcher
+        self._unary_timeout_s = unary_timeout_s
+        self._stream_timeout_s = stream_timeout_s
+
+    async def enter(self, call: Call, rpc: str) -> Caller:
+        """Finds out who calls; raises as `Admission.enter`. Refusals bear the request's ids, too."""
+        name_call(call)
+        return await self._admission.enter(call, rpc)
+
+    async def answer(self, caller: Caller, order: Order) -> Answer:
+        """The whole answer; its headers are set."""
+        await self._admission.check_prompt(caller, order.target, order.prompt)
+        peer_call = caller.outgoing(timeout_s=self._unary_timeout_s)
+        answer = await self._dispatcher.generate(order.target, order.prompt, peer_call)
+        tell_decision(caller.call, answer.decision)
+        tell_adapted(caller.call, answer.completion.adapted)
+        if answer.completion.model:
+            caller.call.response_headers[MODEL] = answer.completion.model
+        return answer
+
+    async def stream(self, caller: Caller, order: Order) -> AsyncGenerator[Event]:
+        """The answer piece by piece; its headers are set when the decision comes, first of all."""
+        await self._admission.check_prompt(caller, order.target, order.prompt)
+        peer_call = caller.outgoing(timeout_s=self._stream_timeout_s)
+        async with aclosing(self._dispatcher.stream(order.target, order.prompt, peer_call)) as events:
+            async for event in events:
+                if isinstance(event, decision_pb2.Decision):
+                    tell_decision(caller.call, event)
+                    tell_peer_headers(caller.call, peer_call)
+                yield event
+
+    async def explain(self, caller: Caller, order: Order) -> decision_pb2.Decision:
+        """How it would be served, without serving it."""
+        await self._admission.check_prompt(caller, order.target, order.prompt)
+        peer_call = caller.outgoing(timeout_s=self._unary_timeout_s)
+        return await self._dispatcher.explain(order.target, order.prompt, peer_call)

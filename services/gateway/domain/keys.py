@@ -1,0 +1,94 @@
+"""API keys: how they are made, kept and checked.
+
+A key reads `qk_<id>_<secret>`: 12 hex digits that find it, and 64 (256 bits) that prove it. What is kept is a
+salted BLAKE2b of the whole text. A slow hash would add nothing: a secret of 256 random bits cannot be guessed.
+"""
+
+import hashlib
+import hmac
+import secrets
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from services.gateway.domain.limits import NO_LIMITS, Limits
+
+PREFIX = "qk_"
+ALL_SCOPES = "*"
+MAX_TEXT_CHARS = 256
+_ID_BYTES, _SECRET_BYTES, _SALT_BYTES, _DIGEST_BYTES = 6, 32, 16, 32
+_TARGETS = ("route:", "model:", "collection:")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiKey:
+    """A key as it is kept: everything but its text.
+
+    Attributes:
+        id: Public, such as `qk_3f9a01b2c4d5`; logs and the ledger name it.
+        scopes: `*`, or any of `rpc:<name>`, `route:<name>`, `model:<id>`, `collection:<name>`, `keys`.
+        limits: Its own; fields that are None fall to the configured ones.
+    """
+
+    id: str
+    tenant: str
+    scopes: frozenset[str]
+    salt: bytes = field(repr=False)
+    digest: bytes = field(repr=False)
+    expire_time: datetime | None = None
+    revoke_time: datetime | None = None
+    limits: Limits = NO_LIMITS
+
+    def matches(self, text: str) -> bool:
+        """True for the text of this key; takes the same time for every other one."""
+        return hmac.compare_digest(_digest(text, self.salt), self.digest)
+
+    def is_live(self, now: datetime) -> bool:
+        """False once it has expired or was revoked."""
+        return not any(end is not None and end <= now for end in (self.expire_time, self.revoke_time))
+
+    def allows_rpc(self, name: str) -> bool:
+        """Whether it may call an rpc: any, unless its scopes name some."""
+        return self._allows(f"rpc:{name}", ("rpc:",))
+
+    def allows_target(self, kind: str, name: str) -> bool:
+        """Whether it may use a `route`, `model` or `collection`: any, unless its scopes name some of these."""
+        return self._allows(f"{kind}:{name}", _TARGETS)
+
+    def _allows(self, scope: str, kinds: tuple[str, ...]) -> bool:
+        if ALL_SCOPES in self.scopes or scope in self.scopes:
+            return True
+        return not any(granted.startswith(kinds) for granted in self.scopes)
+
+
+def make_key(*, tenant: str, scopes: frozenset[str]) -> tuple[ApiKey, str]:
+    """A new key and its text, which is nowhere else."""
+    text = f"{PREFIX}{secrets.token_hex(_ID_BYTES)}_{secrets.token_hex(_SECRET_BYTES)}"
+    return seal_key(text, tenant=tenant, scopes=scopes), text
+
+
+def seal_key(text: str, *, tenant: str, scopes: frozenset[str]) -> ApiKey:
+    """The form in which a key's text is kept, under a new salt."""
+    salt = secrets.token_bytes(_SALT_BYTES)
+    return ApiKey(id=key_id_of(text), tenant=tenant, scopes=scopes, salt=salt, digest=_digest(text, salt))
+
+
+def key_id_of(text: str) -> str:
+    """The public part of a key's text; empty for a text that is no key."""
+    if len(text) > MAX_TEXT_CHARS or not text.isascii() or not text.isprintable():
+        return ""
+    key_id, _, secret = text.rpartition("_")
+    return key_id if key_id.startswith(PREFIX) and len(secret) == 2 * _SECRET_BYTES else ""
+
+
+NOBODY = ApiKey(
+    id="",
+    tenant="",
+    scopes=frozenset(),
+    salt=secrets.token_bytes(_SALT_BYTES),
+    digest=secrets.token_bytes(_DIGEST_BYTES),
+)
+"""Stands in for a key that does not exist, so that an unknown key costs what a wrong one does."""
+
+
+def _digest(text: str, salt: bytes) -> bytes:
+    return hashlib.blake2b(text[:MAX_TEXT_CHARS].encode(), key=salt, digest_size=_DIGEST_BYTES).digest()

@@ -1,0 +1,101 @@
+"""What a caller says beside the body, in request headers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from quartet.common.v1 import generation_pb2
+from quartet.router.v1 import router_pb2
+
+from services.kit.errors import InvalidArgument
+
+BUDGET = "x-quartet-budget-micro-usd"
+TIMEOUT = "x-quartet-timeout-ms"
+SESSION = "x-quartet-session"
+PRIORITY = "x-quartet-priority"
+IDEMPOTENCY_KEY = "idempotency-key"
+CACHE_CONTROL = "cache-control"
+
+MAX_TIMEOUT_MS = 3_600_000
+_MAX_UINT64 = 2**64 - 1
+_MAX_TEXT_CHARS = 256
+_PRIORITIES: Mapping[str, generation_pb2.Priority.ValueType] = {
+    "critical": generation_pb2.PRIORITY_CRITICAL,
+    "default": generation_pb2.PRIORITY_DEFAULT,
+    "sheddable": generation_pb2.PRIORITY_SHEDDABLE,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The headers that shape a request, read and checked; None and empty mean not said."""
+
+    budget_micro_usd: int | None = None
+    timeout_s: float | None = None
+    session: str = ""
+    priority: generation_pb2.Priority.ValueType = generation_pb2.PRIORITY_UNSPECIFIED
+    idempotency_key: str = ""
+    cache_control: str = ""
+
+    def fill(self, prompt: router_pb2.Prompt) -> None:
+        """Writes them into a prompt, where its body does not say otherwise."""
+        if self.budget_micro_usd is not None and not prompt.budget.HasField("max_cost_micro_usd"):
+            prompt.budget.max_cost_micro_usd = self.budget_micro_usd
+        if not prompt.session:
+            prompt.session = self.session
+        if not prompt.priority:
+            prompt.priority = self.priority
+        if not prompt.idempotency_key:
+            prompt.idempotency_key = self.idempotency_key
+        prompt.cache_control = self.cache_control
+
+
+def read_options(metadata: Mapping[str, str]) -> Options:
+    """Reads the request headers; raises InvalidArgument with the header as the field."""
+    timeout_ms = _number(metadata, TIMEOUT, least=1, most=MAX_TIMEOUT_MS)
+    return Options(
+        budget_micro_usd=_number(metadata, BUDGET, least=0, most=_MAX_UINT64),
+        timeout_s=None if timeout_ms is None else timeout_ms / 1000,
+        session=_text(metadata, SESSION),
+        priority=_priority(metadata),
+        idempotency_key=_text(metadata, IDEMPOTENCY_KEY),
+        cache_control=_cache_control(metadata),
+    )
+
+
+def _number(metadata: Mapping[str, str], header: str, *, least: int, most: int) -> int | None:
+    text = metadata.get(header)
+    if text is None:
+        return None
+    # Longer texts are no number within the bounds; int() of a very long one would be slow.
+    if text.isascii() and text.isdigit() and len(text) <= 20 and least <= (number := int(text)) <= most:
+        return number
+    raise _refuse(header, f"must be a whole number from {least} to {most}")
+
+
+def _text(metadata: Mapping[str, str], header: str) -> str:
+    text = metadata.get(header, "")
+    if len(text) > _MAX_TEXT_CHARS:
+        raise _refuse(header, f"must have at most {_MAX_TEXT_CHARS} characters")
+    return text
+
+
+def _priority(metadata: Mapping[str, str]) -> generation_pb2.Priority.ValueType:
+    text = metadata.get(PRIORITY)
+    if text is None:
+        return generation_pb2.PRIORITY_UNSPECIFIED
+    priority = _PRIORITIES.get(text.lower())
+    if priority is None:
+        raise _refuse(PRIORITY, f"must be one of {', '.join(_PRIORITIES)}")
+    return priority
+
+
+def _cache_control(metadata: Mapping[str, str]) -> str:
+    """The directive that matters here; others are passed over, as HTTP wants it."""
+    directives = {word.strip().lower() for word in metadata.get(CACHE_CONTROL, "").split(",")}
+    if "no-store" in directives:
+        return "no-store"
+    return "no-cache" if directives & {"no-cache", "max-age=0"} else ""
+
+
+def _refuse(header: str, description: str) -> InvalidArgument:
+    return InvalidArgument.field(header, description, reason="INVALID_HEADER")

@@ -1,0 +1,125 @@
+"""What the gateway needs from the outside: three peers and the store of keys."""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import Protocol
+
+from quartet.orchestrator.v1 import orchestrator_pb2
+from quartet.pipeline.v1 import pipeline_pb2
+from quartet.router.v1 import router_pb2
+
+from services.gateway.domain.keys import ApiKey
+from services.kit.call import Call
+
+
+class Keys(Protocol):
+    """Where API keys are kept."""
+
+    async def find(self, key_id: str) -> ApiKey | None:
+        """The key of that id, whatever its state; raises Unavailable when the store does not answer."""
+        ...
+
+
+class Router(Protocol):
+    """`quartet.router.v1.RouterService`, as far as the gateway calls it."""
+
+    async def route(self, request: router_pb2.RouteRequest, call: Call) -> router_pb2.RouteResponse: ...
+
+    async def generate(
+        self, request: router_pb2.GenerateRequest, call: Call
+    ) -> router_pb2.GenerateResponse: ...
+
+    def stream_generate(
+        self, request: router_pb2.StreamGenerateRequest, call: Call
+    ) -> AsyncGenerator[router_pb2.StreamGenerateResponse]: ...
+
+    async def embed(self, request: router_pb2.EmbedRequest, call: Call) -> router_pb2.EmbedResponse: ...
+
+    async def list_models(
+        self, request: router_pb2.ListModelsRequest, call: Call
+    ) -> router_pb2.ListModelsResponse: ...
+
+
+class Pipeline(Protocol):
+    """`quartet.pipeline.v1.PipelineService`: running, searching, and what is passed through for documents."""
+
+    async def run(self, request: pipeline_pb2.RunRequest, call: Call) -> pipeline_pb2.RunResponse: ...
+
+    def stream_run(
+        self, request: pipeline_pb2.StreamRunRequest, call: Call
+    ) -> AsyncGenerator[pipeline_pb2.StreamRunResponse]: ...
+
+    async def retrieve(
+        self, request: pipeline_pb2.RetrieveRequest, call: Call
+    ) -> pipeline_pb2.RetrieveResponse: ...
+
+    async def list_pipelines(
+        self, request: pipeline_pb2.ListPipelinesRequest, call: Call
+    ) -> pipeline_pb2.ListPipelinesResponse: ...
+
+    async def create_collection(
+        self, request: pipeline_pb2.CreateCollectionRequest, call: Call
+    ) -> pipeline_pb2.CreateCollectionResponse: ...
+
+    async def list_collections(
+        self, request: pipeline_pb2.ListCollectionsRequest, call: Call
+    ) -> pipeline_pb2.ListCollectionsResponse: ...
+
+    async def delete_collection(
+        self, request: pipeline_pb2.DeleteCollectionRequest, call: Call
+    ) -> pipeline_pb2.DeleteCollectionResponse: ...
+
+    async def ingest_documents(
+        self, requests: AsyncIterator[pipeline_pb2.IngestDocumentsRequest], call: Call
+    ) -> pipeline_pb2.IngestDocumentsResponse: ...
+
+    async def get_ingest_job(
+        self, request: pipeline_pb2.GetIngestJobRequest, call: Call
+    ) -> pipeline_pb2.GetIngestJobResponse: ...
+
+    def watch_ingest_job(
+        self, request: pipeline_pb2.WatchIngestJobRequest, call: Call
+    ) -> AsyncGenerator[pipeline_pb2.WatchIngestJobResponse]: ...
+
+    async def cancel_ingest_job(
+        self, request: pipeline_pb2.CancelIngestJobRequest, call: Call
+    ) -> pipeline_pb2.CancelIngestJobResponse: ...
+
+    async def get_document(
+        self, request: pipeline_pb2.GetDocumentRequest, call: Call
+    ) -> pipeline_pb2.GetDocumentResponse: ...
+
+    async def list_documents(
+        self, request: pipeline_pb2.ListDocumentsRequest, call: Call
+    ) -> pipeline_pb2.ListDocumentsResponse: ...
+
+    async def delete_document(
+        self, request: pipeline_pb2.DeleteDocumentRequest, call: Call
+    ) -> pipeline_pb2.DeleteDocumentResponse: ...
+
+
+class Orchestrator(Protocol):
+    """`quartet.orchestrator.v1.OrchestratorService`, as far as the gateway calls it."""
+
+    async def start_run(
+        self, request: orchestrator_pb2.StartRunRequest, call: Call
+    ) -> orchestrator_pb2.StartRunResponse: ...
+
+    async def get_run(
+        self, request: orchestrator_pb2.GetRunRequest, call: Call
+    ) -> orchestrator_pb2.GetRunResponse: ...
+
+    async def list_runs(
+        self, request: orchestrator_pb2.ListRunsRequest, call: Call
+    ) -> orchestrator_pb2.ListRunsResponse: ...
+
+    def watch_run(
+        self, request: orchestrator_pb2.WatchRunRequest, call: Call
+    ) -> AsyncGenerator[orchestrator_pb2.WatchRunResponse]: ...
+
+    async def cancel_run(
+        self, request: orchestrator_pb2.CancelRunRequest, call: Call
+    ) -> orchestrator_pb2.CancelRunResponse: ...
+
+    def stream_execute(
+        self, request: orchestrator_pb2.StreamExecuteRequest, call: Call
+    ) -> AsyncGenerator[orchestrator_pb2.StreamExecuteResponse]: ...

@@ -1,0 +1,115 @@
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from quartet.common.v1 import decision_pb2, generation_pb2, run_pb2, stage_pb2
+from quartet.gateway.v1 import gateway_pb2
+from quartet.router.v1 import router_pb2
+
+from services.gateway.adapters.twins import convert
+from services.gateway.domain.admission import Admission
+from services.gateway.domain.catalogue import Catalogue
+from services.gateway.domain.dispatch import Event
+from services.gateway.domain.front import Front, Order
+from services.gateway.domain.targets import read_target
+from services.gateway.domain.tokens import TokenCounter, counting_of
+from services.gateway.ports import Router
+from services.kit import telemetry
+from services.kit.call import Call
+
+_FIELDS = {
+    decision_pb2.Decision: "decision",
+    generation_pb2.Delta: "delta",
+    stage_pb2.StageReport: "stage",
+    run_pb2.RunEvent: "run_event",
+    generation_pb2.Completion: "end",
+}
+
+
+class GatewayService:
+    """`quartet.gateway.v1.GatewayService`: the native API."""
+
+    def __init__(
+        self, front: Front, admission: Admission, catalogue: Catalogue, counter: TokenCounter, router: Router
+    ) -> None:
+        self._front = front
+        self._admission = admission
+        self._catalogue = catalogue
+        self._counter = counter
+        self._router = router
+
+    async def generate(
+        self, request: gateway_pb2.GenerateRequest, call: Call
+    ) -> gateway_pb2.GenerateResponse:
+        caller = await self._front.enter(call, "Generate")
+        answer = await self._front.answer(caller, _read(request.generation))
+        return gateway_pb2.GenerateResponse(
+            decision=answer.decision,
+            completion=answer.completion,
+            trace_id=telemetry.current_trace_id(),
+            stages=answer.stages,
+            run=answer.run,
+        )
+
+    async def stream_generate(
+        self, request: gateway_pb2.StreamGenerateRequest, call: Call
+    ) -> AsyncGenerator[gateway_pb2.StreamGenerateResponse]:
+        caller = await self._front.enter(call, "StreamGenerate")
+        number = 0
+        async with aclosing(self._front.stream(caller, _read(request.generation))) as events:
+            async for event in events:
+                number += 1
+                yield _response(event, number)
+
+    async def embed(self, request: gateway_pb2.EmbedRequest, call: Call) -> gateway_pb2.EmbedResponse:
+        caller = await self._front.enter(call, "Embed")
+        await self._admission.check_texts(caller, request.texts, request.model)
+        response = await self._router.embed(convert(request, router_pb2.EmbedRequest), caller.outgoing())
+        return convert(response, gateway_pb2.EmbedResponse)
+
+    async def count_tokens(
+        self, request: gateway_pb2.CountTokensRequest, call: Call
+    ) -> gateway_pb2.CountTokensResponse:
+        caller = await self._front.enter(call, "CountTokens")
+        if request.model:
+            await self._catalogue.get_model(request.model, caller.key, caller.outgoing())
+        count = await self._counter.count(request.messages, request.spec, counting_of(request.model))
+        return gateway_pb2.CountTokensResponse(
+            input_tokens=count.tokens, exact=count.exact, vocabulary=count.vocabulary
+        )
+
+    async def explain_route(
+        self, request: gateway_pb2.ExplainRouteRequest, call: Call
+    ) -> gateway_pb2.ExplainRouteResponse:
+        caller = await self._front.enter(call, "ExplainRoute")
+        order = _read(request.generation)
+        decision = await self._front.explain(caller, order)
+        return gateway_pb2.ExplainRouteResponse(decision=decision, input_tokens=order.prompt.input_tokens)
+
+    async def list_models(
+        self, _: gateway_pb2.ListModelsRequest, call: Call
+    ) -> gateway_pb2.ListModelsResponse:
+        caller = await self._front.enter(call, "ListModels")
+        models = await self._catalogue.list_models(caller.key, caller.outgoing())
+        return gateway_pb2.ListModelsResponse(models=models)
+
+
+def _read(generation: gateway_pb2.Generation) -> Order:
+    """The order in a native request. The account is ours to name, whatever a client writes there."""
+    prompt = router_pb2.Prompt(
+        messages=generation.messages,
+        spec=generation.spec,
+        budget=generation.budget,
+        idempotency_key=generation.idempotency_key,
+        session=generation.session,
+        priority=generation.priority,
+    )
+    prompt.budget.ClearField("account_id")
+    return Order(read_target(generation.target), prompt)
+
+
+def _response(event: Event, number: int) -> gateway_pb2.StreamGenerateResponse:
+    response = gateway_pb2.StreamGenerateResponse(event_number=number)
+    getattr(response, _FIELDS[type(event)]).CopyFrom(event)
+    if number == 1:
+        response.trace_id = telemetry.current_trace_id()
+    return response

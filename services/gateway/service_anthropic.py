@@ -1,0 +1,56 @@
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from google.api.httpbody_pb2 import HttpBody  # type: ignore[import-untyped]
+
+from services.gateway.adapters.anthropic.errors import ANTHROPIC_ERRORS
+from services.gateway.adapters.anthropic.request import MessageRequest, read_message
+from services.gateway.adapters.anthropic.response import write_message
+from services.gateway.adapters.anthropic.stream import EventWriter
+from services.gateway.adapters.http import frames, json_body, speak
+from services.gateway.domain.front import Front
+from services.gateway.domain.headers import request_id_of
+from services.gateway.domain.tokens import TokenCounter, counting_of
+from services.kit.call import Call
+
+
+class AnthropicService:
+    """`quartet.gateway.v1.AnthropicService`: Anthropic's HTTP API."""
+
+    def __init__(self, front: Front, counter: TokenCounter) -> None:
+        self._front = front
+        self._counter = counter
+
+    def create_message(self, request: HttpBody, call: Call) -> AsyncGenerator[HttpBody]:
+        return speak(self._answer(request, call), call, ANTHROPIC_ERRORS)
+
+    def count_message_tokens(self, request: HttpBody, call: Call) -> AsyncGenerator[HttpBody]:
+        return speak(self._count(request, call), call, ANTHROPIC_ERRORS)
+
+    async def _answer(self, request: HttpBody, call: Call) -> AsyncGenerator[HttpBody]:
+        caller = await self._front.enter(call, "CreateMessage")
+        message = read_message(request.data)
+        request_id = request_id_of(call)
+        if not message.stream:
+            answer = await self._front.answer(caller, message.order)
+            yield json_body(write_message(answer, request_id=request_id, model=message.model))
+            return
+        async with aclosing(self._front.stream(caller, message.order)) as events:
+            writer: EventWriter | None = None
+            async for event in events:
+                writer = writer or _writer(message, request_id)
+                if written := writer.write(event):
+                    yield frames(written)
+
+    async def _count(self, request: HttpBody, call: Call) -> AsyncGenerator[HttpBody]:
+        await self._front.enter(call, "CountTokens")
+        target, prompt = read_message(request.data, counting=True).order
+        count = await self._counter.count(prompt.messages, prompt.spec, counting_of(target.model))
+        yield json_body({"input_tokens": count.tokens})
+
+
+def _writer(message: MessageRequest, request_id: str) -> EventWriter:
+    # Made at the first event, since only admission counts the tokens that the stream begins with.
+    return EventWriter(
+        request_id=request_id, model=message.model, input_tokens=message.order.prompt.input_tokens
+    )

@@ -1,0 +1,94 @@
+from collections.abc import AsyncIterator
+
+from quartet.gateway.v1 import document_pb2 as outer
+from quartet.pipeline.v1 import pipeline_pb2 as inner
+
+from services.gateway.adapters.twins import PassThrough, collection_target, convert
+from services.gateway.domain.admission import Caller
+from services.gateway.domain.front import Front
+from services.gateway.ports import Pipeline
+from services.kit.call import Call
+
+
+class DocumentService:
+    """`quartet.gateway.v1.DocumentService`: admits calls and hands them to the pipeline service."""
+
+    def __init__(self, front: Front, pipeline: Pipeline) -> None:
+        self._front = front
+        self._pipeline = pipeline
+        hand = PassThrough(front)
+        self.create_collection = hand.unary(
+            "CreateCollection",
+            pipeline.create_collection,
+            inner.CreateCollectionRequest,
+            outer.CreateCollectionResponse,
+            collection_of=lambda request: request.collection.name,
+        )
+        self.list_collections = hand.unary(
+            "ListCollections",
+            pipeline.list_collections,
+            inner.ListCollectionsRequest,
+            outer.ListCollectionsResponse,
+        )
+        self.delete_collection = hand.unary(
+            "DeleteCollection",
+            pipeline.delete_collection,
+            inner.DeleteCollectionRequest,
+            outer.DeleteCollectionResponse,
+            collection_of=lambda request: request.name,
+        )
+        self.get_ingest_job = hand.unary(
+            "GetIngestJob", pipeline.get_ingest_job, inner.GetIngestJobRequest, outer.GetIngestJobResponse
+        )
+        self.watch_ingest_job = hand.stream(
+            "WatchIngestJob",
+            pipeline.watch_ingest_job,
+            inner.WatchIngestJobRequest,
+            outer.WatchIngestJobResponse,
+        )
+        self.cancel_ingest_job = hand.unary(
+            "CancelIngestJob",
+            pipeline.cancel_ingest_job,
+            inner.CancelIngestJobRequest,
+            outer.CancelIngestJobResponse,
+        )
+        self.get_document = hand.unary(
+            "GetDocument", pipeline.get_document, inner.GetDocumentRequest, outer.GetDocumentResponse
+        )
+        self.list_documents = hand.unary(
+            "ListDocuments",
+            pipeline.list_documents,
+            inner.ListDocumentsRequest,
+            outer.ListDocumentsResponse,
+            collection_of=lambda request: request.collection,
+        )
+        self.delete_document = hand.unary(
+            "DeleteDocument",
+            pipeline.delete_document,
+            inner.DeleteDocumentRequest,
+            outer.DeleteDocumentResponse,
+        )
+        self.search = hand.unary(
+            "Search",
+            pipeline.retrieve,
+            inner.RetrieveRequest,
+            outer.SearchResponse,
+            collection_of=lambda request: request.collection,
+        )
+
+    async def ingest_documents(
+        self, requests: AsyncIterator[outer.IngestDocumentsRequest], call: Call
+    ) -> outer.IngestDocumentsResponse:
+        """Hands each piece on before it reads the next: the pipeline's pace is the client's."""
+        caller = await self._front.enter(call, "IngestDocuments")
+        response = await self._pipeline.ingest_documents(_pieces(requests, caller), caller.outgoing())
+        return convert(response, outer.IngestDocumentsResponse)
+
+
+async def _pieces(
+    requests: AsyncIterator[outer.IngestDocumentsRequest], caller: Caller
+) -> AsyncIterator[inner.IngestDocumentsRequest]:
+    async for request in requests:
+        if request.WhichOneof("piece") == "collection":
+            collection_target(request.collection).check_scope(caller.key)
+        yield convert(request, inner.IngestDocumentsRequest)

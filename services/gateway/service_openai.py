@@ -1,0 +1,86 @@
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+from google.api.httpbody_pb2 import HttpBody  # type: ignore[import-untyped]
+from quartet.gateway.v1 import openai_pb2
+
+from services.gateway.adapters.anthropic import models as anthropic_models
+from services.gateway.adapters.anthropic.errors import ANTHROPIC_ERRORS
+from services.gateway.adapters.http import ErrorShape, frames, json_body, speak
+from services.gateway.adapters.openai import models as openai_models
+from services.gateway.adapters.openai.embeddings import read_embedding, write_embeddings
+from services.gateway.adapters.openai.errors import OPENAI_ERRORS
+from services.gateway.adapters.openai.request import read_chat
+from services.gateway.adapters.openai.response import write_completion
+from services.gateway.adapters.openai.stream import ChunkWriter
+from services.gateway.domain.admission import Admission
+from services.gateway.domain.catalogue import Catalogue
+from services.gateway.domain.front import Front
+from services.gateway.domain.headers import request_id_of
+from services.gateway.ports import Router
+from services.kit.call import Call
+
+
+class OpenAIService:
+    """`quartet.gateway.v1.OpenAIService`: OpenAI's HTTP API, and the models for both dialects."""
+
+    def __init__(self, front: Front, admission: Admission, catalogue: Catalogue, router: Router) -> None:
+        self._front = front
+        self._admission = admission
+        self._catalogue = catalogue
+        self._router = router
+
+    def create_chat_completion(self, request: HttpBody, call: Call) -> AsyncGenerator[HttpBody]:
+        return speak(self._complete(request, call), call, OPENAI_ERRORS)
+
+    def create_embedding(self, request: HttpBody, call: Call) -> AsyncGenerator[HttpBody]:
+        return speak(self._embed(request, call), call, OPENAI_ERRORS)
+
+    def list_open_ai_models(
+        self, _: openai_pb2.ListOpenAIModelsRequest, call: Call
+    ) -> AsyncGenerator[HttpBody]:
+        return speak(self._list_models(call), call, _shape(call))
+
+    def get_open_ai_model(
+        self, request: openai_pb2.GetOpenAIModelRequest, call: Call
+    ) -> AsyncGenerator[HttpBody]:
+        return speak(self._get_model(request.model, call), call, _shape(call))
+
+    async def _complete(self, request: HttpBody, call: Call) -> AsyncGenerator[HttpBody]:
+        caller = await self._front.enter(call, "CreateChatCompletion")
+        chat = read_chat(request.data)
+        request_id = request_id_of(call)
+        if not chat.stream:
+            answer = await self._front.answer(caller, chat.order)
+            yield json_body(write_completion(answer, request_id=request_id, model=chat.model))
+            return
+        writer = ChunkWriter(request_id=request_id, model=chat.model, include_usage=chat.include_usage)
+        async with aclosing(self._front.stream(caller, chat.order)) as events:
+            async for event in events:
+                if written := writer.write(event):
+                    yield frames(written)
+
+    async def _embed(self, request: HttpBody, call: Call) -> AsyncGenerator[HttpBody]:
+        caller = await self._front.enter(call, "CreateEmbedding")
+        wanted = read_embedding(request.data)
+        await self._admission.check_texts(caller, wanted.request.texts, wanted.request.model)
+        response = await self._router.embed(wanted.request, caller.outgoing())
+        yield json_body(write_embeddings(response, as_base64=wanted.as_base64))
+
+    async def _list_models(self, call: Call) -> AsyncGenerator[HttpBody]:
+        caller = await self._front.enter(call, "ListModels")
+        found = await self._catalogue.list_models(caller.key, caller.outgoing())
+        yield json_body((anthropic_models if _is_anthropic(call) else openai_models).write_models(found))
+
+    async def _get_model(self, name: str, call: Call) -> AsyncGenerator[HttpBody]:
+        caller = await self._front.enter(call, "ListModels")
+        found = await self._catalogue.get_model(name, caller.key, caller.outgoing())
+        yield json_body((anthropic_models if _is_anthropic(call) else openai_models).write_model(found))
+
+
+def _is_anthropic(call: Call) -> bool:
+    return "anthropic-version" in call.metadata
+
+
+def _shape(call: Call) -> ErrorShape:
+    return ANTHROPIC_ERRORS if _is_anthropic(call) else OPENAI_ERRORS

@@ -1,0 +1,101 @@
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
+
+from psycopg_pool import AsyncConnectionPool
+from quartet.gateway.v1 import anthropic_pb2, document_pb2, gateway_pb2, openai_pb2, run_pb2
+from quartet.orchestrator.v1 import orchestrator_pb2
+from quartet.pipeline.v1 import pipeline_pb2
+from quartet.router.v1 import router_pb2
+
+from services.gateway.adapters.limits_file import read_limits
+from services.gateway.adapters.postgres.keys import LOOKUP_TIMEOUT_S, PostgresKeys
+from services.gateway.adapters.vocabularies import counter_of
+from services.gateway.domain.admission import Admission
+from services.gateway.domain.catalogue import Catalogue
+from services.gateway.domain.dispatch import Dispatcher
+from services.gateway.domain.front import Front
+from services.gateway.domain.keyring import Keyring
+from services.gateway.domain.tokens import TokenCounter
+from services.gateway.ports import Keys, Orchestrator, Pipeline, Router
+from services.gateway.service import GatewayService
+from services.gateway.service_anthropic import AnthropicService
+from services.gateway.service_documents import DocumentService
+from services.gateway.service_openai import OpenAIService
+from services.gateway.service_runs import RunService
+from services.gateway.settings import Settings
+from services.kit.binding import Binding
+from services.kit.client import local, remote
+from services.kit.settings import SettingsError
+
+ROUTER = router_pb2.DESCRIPTOR.services_by_name["RouterService"].full_name
+PIPELINE = pipeline_pb2.DESCRIPTOR.services_by_name["PipelineService"].full_name
+ORCHESTRATOR = orchestrator_pb2.DESCRIPTOR.services_by_name["OrchestratorService"].full_name
+
+
+@asynccontextmanager
+async def build(settings: Settings, peers: Mapping[str, object] = {}) -> AsyncIterator[list[Binding]]:
+    """The gateway's bindings with all behind them; `peers` are services in this process, by full name."""
+    async with AsyncExitStack() as stack:
+        keys = PostgresKeys(await stack.enter_async_context(_pool(settings)))
+
+        def peer(name: str, address: str) -> Any:
+            if name in peers:
+                return local(name, peers[name])
+            client = remote(name, address)
+            stack.push_async_callback(client.close)
+            return client
+
+        yield assemble(
+            settings,
+            keys,
+            peer(ROUTER, settings.router_address),
+            peer(PIPELINE, settings.pipeline_address),
+            peer(ORCHESTRATOR, settings.orchestrator_address),
+        )
+
+
+def assemble(
+    settings: Settings, keys: Keys, router: Router, pipeline: Pipeline, orchestrator: Orchestrator
+) -> list[Binding]:
+    """The bindings on given neighbours."""
+    counter = TokenCounter(counter_of)
+    admission = Admission(Keyring(keys), counter, read_limits(settings.config_dir))
+    catalogue = Catalogue(router, pipeline)
+    front = Front(
+        admission,
+        Dispatcher(router, pipeline, orchestrator),
+        unary_timeout_s=settings.unary_timeout_s,
+        stream_timeout_s=settings.stream_timeout_s,
+    )
+    services = {
+        gateway_pb2.DESCRIPTOR.services_by_name["GatewayService"]: GatewayService(
+            front, admission, catalogue, counter, router
+        ),
+        document_pb2.DESCRIPTOR.services_by_name["DocumentService"]: DocumentService(front, pipeline),
+        run_pb2.DESCRIPTOR.services_by_name["RunService"]: RunService(front, orchestrator),
+        openai_pb2.DESCRIPTOR.services_by_name["OpenAIService"]: OpenAIService(
+            front, admission, catalogue, router
+        ),
+        anthropic_pb2.DESCRIPTOR.services_by_name["AnthropicService"]: AnthropicService(front, counter),
+    }
+    return [Binding(contract.full_name, service, public=True) for contract, service in services.items()]
+
+
+@asynccontextmanager
+async def _pool(settings: Settings) -> AsyncIterator[AsyncConnectionPool]:
+    if not settings.database_url:
+        raise SettingsError("DATABASE_URL: is not set; the gateway keeps its API keys there")
+    pool = AsyncConnectionPool(
+        settings.database_url,
+        min_size=1,
+        max_size=settings.database_connections,
+        timeout=LOOKUP_TIMEOUT_S,
+        max_waiting=256,
+        open=False,
+        kwargs={"autocommit": True, "options": f"-c statement_timeout={round(LOOKUP_TIMEOUT_S * 1000)}"},
+        check=AsyncConnectionPool.check_connection,
+    )
+    # Not waited for: a database that comes later is found when the first key is looked up.
+    async with pool:
+        yield pool

@@ -2,10 +2,10 @@
 
 Usage: python -m bench.hops [--requests 3000] [--streams 1000] [--connections 64]
 
-Starts the real suite twice, with each service in a process of its own and with gateway and router in one, puts
-the provider double behind it, and sends chat completions through the edge: unary, and streams of 20 chunks. CPU
-time is what the kernel booked for each process (user and system) between the first and the last request, so the
-load generator and the double do not count.
+Starts the real suite twice, with each service in a process of its own and with gateway and router in one,
+puts the provider double behind it, and sends chat completions through the edge: unary, and streams of 20
+chunks. CPU time is what the kernel booked for each process (user and system) between the first and the last
+request, so the load generator and the double do not count.
 """
 
 import argparse

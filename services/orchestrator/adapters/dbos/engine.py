@@ -1,0 +1,162 @@
+"""Runs as DBOS workflows: each move is a step whose outcome is kept in Postgres before the next begins."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from types import TracebackType
+from typing import Self
+
+from dbos import DBOS, DBOSConfig, SetWorkflowID
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import NonRecordingSpan
+from psycopg import OperationalError
+from psycopg_pool import PoolTimeout
+from quartet.common.v1 import generation_pb2, run_pb2
+
+from services.kit import names, telemetry
+from services.kit.errors import Internal, ResourceExhausted
+from services.kit.tracing import extract
+from services.orchestrator.domain.course import AGENT, Course
+from services.orchestrator.ports import Charge, Journal, Outcome
+
+log = logging.getLogger(__name__)
+
+APPLICATION_VERSION = "orchestrator-1"
+"""Raised only when the order of a workflow's steps changes: runs go on under the version that began them."""
+SCHEMA = "orchestrator_dbos"
+POOL_SIZE = 5
+MAX_THREADS = 16
+RETRY_AFTER_S = 5.0
+STEP_ATTEMPTS = 6
+ENDED = {"SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"}
+
+
+class DbosExecutor:
+    """Carries runs out in this process; entered it recovers those that it had when it ended last.
+
+    There is one in a process, since there is one DBOS in a process.
+    """
+
+    def __init__(
+        self, database_url: str, course: Course, journal: Journal, *, executor: str, max_runs: int
+    ) -> None:
+        self.id = executor
+        self._course = course
+        self._journal = journal
+        self._max_runs = max_runs
+        self._tasks: set[asyncio.Task[object]] = set()
+        self._config: DBOSConfig = {
+            "name": "quartet-orchestrator",
+            "system_database_url": database_url,
+            "dbos_system_schema": SCHEMA,
+            "sys_db_pool_size": POOL_SIZE,
+            "max_executor_threads": MAX_THREADS,
+            "application_version": APPLICATION_VERSION,
+            "executor_id": executor,
+            "log_level": "WARNING",
+            "enable_otlp": False,
+        }
+
+    async def __aenter__(self) -> Self:
+        # With a handler of ours DBOS adds none, and its lines go the way of all others.
+        logging.getLogger("dbos").addHandler(logging.NullHandler())
+        DBOS(config=self._config)
+
+        @DBOS.workflow(name="quartet.orchestrator.run")
+        async def workflow(run_id: str) -> None:
+            await self._carry_out(run_id)
+
+        self._workflow = workflow
+        # On this thread and not in another: recovered runs then share this loop. Nothing is served yet.
+        DBOS.launch()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.to_thread(DBOS.destroy, destroy_registry=True)
+
+    async def start(self, run_id: str) -> None:
+        """Begins a stored run; again for the same run does nothing."""
+        with SetWorkflowID(run_id):
+            await DBOS.start_workflow_async(self._workflow, run_id)
+
+    async def adopt(self, run_id: str) -> None:
+        """Goes on with a run that a process left, or begins it; its own DBOS recovers itself."""
+        status = await DBOS.get_workflow_status_async(run_id)
+        if status is None:
+            await self.start(run_id)
+        elif status.status in ENDED:
+            await self._give_up(run_id)
+        elif status.executor_id != self.id:
+            await DBOS.resume_workflow_async(run_id)
+
+    def raise_if_full(self) -> None:
+        """Raises ResourceExhausted when this process carries out as many runs as it may."""
+        if len(self._tasks) >= self._max_runs:
+            raise ResourceExhausted(
+                f"{len(self._tasks)} runs are under way in this process, and no more may be: try again soon",
+                reason="TOO_MANY_RUNS",
+                metadata={"limit": str(self._max_runs)},
+                retry_after_s=RETRY_AFTER_S,
+            )
+
+    async def _carry_out(self, run_id: str) -> None:
+        task = asyncio.current_task()
+        if task is not None:
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+        charge = await self._journal.take(run_id, self.id)
+        attributes = {
+            names.GEN_AI_OPERATION: names.INVOKE_AGENT,
+            names.GEN_AI_AGENT_NAME: AGENT,
+            names.RUN_ID: run_id,
+        }
+        with telemetry.tracer().start_as_current_span(
+            f"{names.INVOKE_AGENT} {AGENT}", _parent(charge), attributes=attributes
+        ):
+            try:
+                await self._course.follow(charge, _Steps())
+            except Exception:  # the outermost layer of a run: no caller is left to tell
+                log.exception("run %s cannot go on", run_id)
+                await self._give_up(run_id)
+
+    async def _give_up(self, run_id: str) -> None:
+        charge = await self._journal.take(run_id, self.id)
+        if not charge.run.HasField("end_time"):
+            fault = Internal(
+                "the run met an internal fault and cannot go on: start it again, and report its id"
+            )
+            await self._course.fail(charge, fault)
+
+
+class _Steps:
+    """The durable steps of the workflow that is running."""
+
+    async def step(self, name: str, body: Callable[[], Awaitable[Outcome]]) -> Outcome:
+        async def kept() -> tuple[bytes, bytes]:
+            outcome = await body()
+            return outcome.event.SerializeToString(), outcome.completion.SerializeToString()
+
+        event, completion = await DBOS.run_step_async(
+            {
+                "name": name,
+                "retries_allowed": True,
+                "max_attempts": STEP_ATTEMPTS,
+                "should_retry": lambda error: isinstance(error, OperationalError | PoolTimeout),
+            },
+            kept,
+        )
+        return Outcome(
+            event=run_pb2.RunEvent.FromString(event),
+            completion=generation_pb2.Completion.FromString(completion),
+        )
+
+
+def _parent(charge: Charge) -> Context | None:
+    parent = extract({names.TRACEPARENT: charge.traceparent})
+    return trace.set_span_in_context(NonRecordingSpan(parent)) if parent else Context()

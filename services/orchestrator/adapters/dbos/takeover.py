@@ -1,0 +1,53 @@
+"""Keeps this process's heartbeat, and takes over the runs of processes that fell silent."""
+
+import asyncio
+import logging
+
+import psycopg
+from psycopg_pool import PoolTimeout
+
+from services.orchestrator.adapters.dbos.engine import DbosExecutor
+from services.orchestrator.adapters.postgres.executors import PostgresExecutors
+
+log = logging.getLogger(__name__)
+
+MAX_ADOPTED_AT_ONCE = 10
+MAX_OWN_RUNS = 1000
+
+
+class Takeover:
+    """A heartbeat every `interval_s`; a process is silent after `silent_after_s` without one."""
+
+    def __init__(
+        self,
+        executors: PostgresExecutors,
+        executor: DbosExecutor,
+        *,
+        interval_s: float,
+        silent_after_s: float,
+    ) -> None:
+        self._executors = executors
+        self._executor = executor
+        self._interval_s = interval_s
+        self._silent_after_s = silent_after_s
+
+    async def begin(self) -> None:
+        """The first heartbeat; begins the runs that this process stored and never began when it ended."""
+        await self._executors.beat()
+        for run_id in await self._executors.own_runs(MAX_OWN_RUNS):
+            await self._executor.adopt(run_id)
+
+    async def keep(self) -> None:
+        """Runs for as long as the process does; a database that is away is waited for."""
+        while True:
+            await asyncio.sleep(self._interval_s)
+            try:
+                await self._executors.beat()
+                taken = await self._executors.take_over(
+                    silent_after_s=self._silent_after_s, limit=MAX_ADOPTED_AT_ONCE
+                )
+                for run_id in taken:
+                    log.warning("taking over run %s from a process that fell silent", run_id)
+                    await self._executor.adopt(run_id)
+            except (psycopg.OperationalError, PoolTimeout) as error:
+                log.warning("cannot keep the heartbeat: %s", error)

@@ -1,7 +1,6 @@
 """Clients of a contract: over gRPC (`remote`) and within the process (`local`), with the same behaviour."""
 
 import asyncio
-import json
 from collections.abc import AsyncIterator
 from functools import cached_property
 from typing import Any
@@ -12,67 +11,13 @@ from google.protobuf.message import Message
 from services.kit import names
 from services.kit.binding import Rpc, rpcs_of
 from services.kit.call import Call, header_text
+from services.kit.channel import Channel
 from services.kit.errors import DeadlineExceeded, QuartetError, Unavailable, from_proto, from_status
+from services.kit.execution import out_of_time
 from services.kit.local import local
 from services.kit.tracing import inject, start_client_span
 
 __all__ = ["Channel", "local", "remote"]
-
-MAX_MESSAGE_BYTES = 32 * 1024 * 1024
-KEEPALIVE_S = 30
-KEEPALIVE_TIMEOUT_S = 10
-MIN_RECONNECT_MS, MAX_RECONNECT_MS = 100, 2000
-"""A restarted peer is found again within this time; gRPC's own maximum is two minutes."""
-
-_SERVICE_CONFIG = {
-    "loadBalancingConfig": [{"round_robin": {}}],
-    "methodConfig": [
-        {
-            "name": [{}],
-            "retryPolicy": {
-                "maxAttempts": 3,
-                "initialBackoff": "0.05s",
-                "maxBackoff": "0.5s",
-                "backoffMultiplier": 3,
-                "retryableStatusCodes": ["UNAVAILABLE"],
-            },
-        }
-    ],
-    "retryThrottling": {"maxTokens": 20, "tokenRatio": 0.1},
-}
-"""Only UNAVAILABLE is tried again, by gRPC itself, and only while no part of a response has come."""
-
-
-class Channel:
-    """The connections to one address, shared by all clients of the services there.
-
-    Args:
-        address: host:port, or a gRPC target such as `dns:///router:50052` whose addresses take turns.
-    """
-
-    def __init__(self, address: str) -> None:
-        self.address = address
-
-    @cached_property
-    def grpc(self) -> grpc.aio.Channel:
-        """Made at the first call, because gRPC binds it to the running loop."""
-        options = [
-            ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
-            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-            ("grpc.keepalive_time_ms", KEEPALIVE_S * 1000),
-            ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_S * 1000),
-            ("grpc.initial_reconnect_backoff_ms", MIN_RECONNECT_MS),
-            ("grpc.min_reconnect_backoff_ms", MIN_RECONNECT_MS),
-            ("grpc.max_reconnect_backoff_ms", MAX_RECONNECT_MS),
-            ("grpc.enable_http_proxy", 0),
-        ]
-        return grpc.aio.insecure_channel(self.address, options=options)
-
-    async def close(self) -> None:
-        """Cancels the calls in flight and closes the connections."""
-        if "grpc" in self.__dict__:
-            await self.grpc.close()
 
 
 class Remote:
@@ -216,7 +161,7 @@ class _Outgoing:
             message = f"cannot reach {self._rpc.name} at {self._channel.address}: {message}"
             return Unavailable(message, reason="PEER_UNREACHABLE", retry_after_s=1.0)
         if code == DeadlineExceeded.code and not details:
-            return DeadlineExceeded(f"{self._rpc.name} ran out of time: allow more, or ask for less")
+            return out_of_time(self._rpc)
         return from_status(code, message, details)
 
 

@@ -14,6 +14,10 @@ DOMAIN = "quartet"
 """The `domain` of every ErrorInfo: reasons are unique within it."""
 
 
+MAX_STATUS_CHARS = 600
+"""Of a message in a status: it travels in headers, twice, and peers bound them to 8 KiB."""
+
+
 class FieldViolation(NamedTuple):
     """A field of the request at fault, by its path such as `messages[0].parts`."""
 
@@ -86,7 +90,7 @@ class QuartetError(Exception):
 
     def to_status(self) -> status_pb2.Status:
         """The google.rpc.Status whose bytes travel as `grpc-status-details-bin`."""
-        status = status_pb2.Status(code=self.code, message=self.message)
+        status = status_pb2.Status(code=self.code, message=self.message[:MAX_STATUS_CHARS])
         info = error_details_pb2.ErrorInfo(reason=self.reason, domain=DOMAIN, metadata=self.metadata)
         status.details.add().Pack(info)
         if self.field_violations:

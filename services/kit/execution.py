@@ -34,12 +34,20 @@ class Execution:
         try:
             await self._timeout.__aexit__(kind, error, traceback)
         except TimeoutError:
-            message = f"{self._rpc.name} ran out of time: allow more, or ask for less"
-            raise DeadlineExceeded(message) from None
-        if isinstance(error, asyncio.CancelledError) and not _is_cancelled():
+            raise out_of_time(self._rpc) from None
+        if error is None or isinstance(error, QuartetError):
+            return
+        if isinstance(error, Exception) and self._timeout.expired():
+            raise out_of_time(self._rpc) from None
+        if isinstance(error, Exception) or (
+            isinstance(error, asyncio.CancelledError) and not _is_cancelled()
+        ):
             raise conceal(error, self._rpc) from None
-        if isinstance(error, Exception) and not isinstance(error, QuartetError):
-            raise conceal(error, self._rpc) from None
+
+
+def out_of_time(rpc: Rpc) -> DeadlineExceeded:
+    """The error of a call that reached its deadline, on whichever side it was noticed."""
+    return DeadlineExceeded(f"{rpc.name} ran out of time: allow more, or ask for less")
 
 
 def conceal(error: BaseException, rpc: Rpc) -> Internal:

@@ -17,9 +17,6 @@ from services.kit.settings import KitSettings
 from services.kit.tracing import start_server_span
 from services.kit.validation import validate
 
-MAX_MESSAGE_CHARS = 1024
-"""Of an error's text in the status: headers are bounded to 8 KiB by most peers."""
-
 _CODES: Mapping[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 _MAKERS = {
     (False, False): grpc.unary_unary_rpc_method_handler,
@@ -27,6 +24,9 @@ _MAKERS = {
     (True, False): grpc.stream_unary_rpc_method_handler,
     (True, True): grpc.stream_stream_rpc_method_handler,
 }
+
+_NO_RETRY = ("grpc-retry-pushback-ms", "-1")
+"""Keeps a client's retry policy to the transport's failures: a method's own refusal is final."""
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -141,6 +141,6 @@ async def _send_headers(context: Context, call: Call) -> None:
 
 
 async def _abort(context: Context, error: QuartetError) -> Never:
-    details = error.to_status().SerializeToString()
-    message = error.message[:MAX_MESSAGE_CHARS]
-    await context.abort(_CODES[error.code], message, ((names.STATUS_DETAILS, details),))
+    status = error.to_status()
+    trailers = ((names.STATUS_DETAILS, status.SerializeToString()), _NO_RETRY)
+    await context.abort(_CODES[error.code], status.message, trailers)

@@ -115,5 +115,6 @@ def _options(settings: KitSettings) -> list[tuple[str, int]]:
         ("grpc.max_connection_age_grace_ms", round(settings.max_connection_age_grace_s * 1000)),
         ("grpc.keepalive_time_ms", KEEPALIVE_S * 1000),
         ("grpc.keepalive_timeout_ms", KEEPALIVE_TIMEOUT_S * 1000),
+        ("grpc.http2.max_pings_without_data", 0),
         ("grpc.http2.min_ping_interval_without_data_ms", MIN_PING_INTERVAL_S * 1000),
     ]

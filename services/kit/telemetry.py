@@ -17,6 +17,8 @@ from services.kit.settings import KitSettings
 
 EXPORT_TIMEOUT_S = 5
 SPAN_DELAY_MS = 1000
+MAX_WAITING_SPANS = 8192
+"""What comes on top is dropped: telemetry never holds calls back."""
 METRIC_INTERVAL_MS = 10_000
 SCOPE = "quartet"
 DURATION_BOUNDARIES_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 600)
@@ -34,7 +36,11 @@ class Telemetry:
         if endpoint:
             insecure = not endpoint.startswith("https://")
             spans = OTLPSpanExporter(endpoint=endpoint, insecure=insecure, timeout=EXPORT_TIMEOUT_S)
-            self._traces.add_span_processor(BatchSpanProcessor(spans, schedule_delay_millis=SPAN_DELAY_MS))
+            self._traces.add_span_processor(
+                BatchSpanProcessor(
+                    spans, max_queue_size=MAX_WAITING_SPANS, schedule_delay_millis=SPAN_DELAY_MS
+                )
+            )
             metrics = OTLPMetricExporter(endpoint=endpoint, insecure=insecure, timeout=EXPORT_TIMEOUT_S)
             readers = [PeriodicExportingMetricReader(metrics, export_interval_millis=METRIC_INTERVAL_MS)]
         self._metrics = MeterProvider(metric_readers=readers, resource=resource, shutdown_on_exit=False)

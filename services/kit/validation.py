@@ -4,8 +4,8 @@ from protovalidate import Violation
 
 from services.kit.errors import InvalidArgument
 
-MAX_VIOLATIONS = 16
-"""Status details travel in headers, which HTTP/2 peers bound to 8 KiB and more."""
+MAX_VIOLATIONS, MAX_PATH_CHARS = 16, 128
+"""Status details travel in headers, bounded to 8 KiB, and a path can hold a key that the caller chose."""
 
 _validator = protovalidate.Validator()
 
@@ -14,7 +14,10 @@ def validate(request: Message) -> None:
     """Checks a request against the rules of its proto; raises InvalidArgument with each field at fault."""
     violations = _validator.collect_violations(request)
     if violations:
-        fields = [(_path(violation), violation.proto.message) for violation in violations[:MAX_VIOLATIONS]]
+        fields = [
+            (_path(violation)[:MAX_PATH_CHARS], violation.proto.message)
+            for violation in violations[:MAX_VIOLATIONS]
+        ]
         message = "; ".join(f"{field}: {what}" if field else what for field, what in fields)
         raise InvalidArgument(message, reason="INVALID_REQUEST", field_violations=fields)
 

@@ -19,6 +19,7 @@ from services.kit.errors import (
     NotFound,
     QuartetError,
     ResourceExhausted,
+    Unavailable,
     Unimplemented,
 )
 from services.kit.testing import KINDS, client_of
@@ -277,6 +278,43 @@ class TestErrors:
             with pytest.raises(InvalidArgument):
                 await read(client.stream_generate(pb.StreamGenerateRequest(), a_call()))
         assert not service.begun.is_set()
+
+    async def test_a_method_that_refuses_is_not_asked_again(self, connect: Connect) -> None:
+        asked = 0
+
+        class Service:
+            async def list_models(self, request: pb.ListModelsRequest, call: Call) -> pb.ListModelsResponse:
+                nonlocal asked
+                asked += 1
+                raise Unavailable("every candidate failed", reason="NO_CANDIDATE")
+
+        async with connect(Service()) as client:
+            with pytest.raises(Unavailable, match="every candidate failed"):
+                await client.list_models(pb.ListModelsRequest(), a_call())
+        assert asked == 1
+
+    async def test_a_driver_that_fails_when_time_runs_out_is_out_of_time(self, connect: Connect) -> None:
+        class Service:
+            async def list_models(self, request: pb.ListModelsRequest, call: Call) -> pb.ListModelsResponse:
+                try:
+                    await asyncio.sleep(5)
+                except asyncio.CancelledError:
+                    raise ConnectionError("the query was cancelled") from None
+                raise AssertionError
+
+        async with connect(Service()) as client:
+            with pytest.raises(DeadlineExceeded):
+                await client.list_models(pb.ListModelsRequest(), a_call(timeout_s=0.2))
+
+    async def test_a_long_message_arrives_cut_to_what_headers_hold(self, connect: Connect) -> None:
+        class Service:
+            async def list_models(self, request: pb.ListModelsRequest, call: Call) -> pb.ListModelsResponse:
+                raise NotFound("é" * 5000, reason="LONG")
+
+        async with connect(Service()) as client:
+            with pytest.raises(NotFound, match=r"^é{600}") as caught:
+                await client.list_models(pb.ListModelsRequest(), a_call())
+        assert caught.value.reason == "LONG"
 
     async def test_a_servers_own_timeout_is_not_the_callers_deadline(self, connect: Connect) -> None:
         class Service:

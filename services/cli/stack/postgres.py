@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
 import signal
 import sys
 from pathlib import Path
@@ -74,7 +73,7 @@ async def _end_servers_in(data: Path) -> None:
     for number in (signal.SIGINT, signal.SIGKILL):
         servers = await asyncio.to_thread(_servers_in, data)
         for server in servers:
-            os.kill(server.pid, number)
+            server.signal(number)
         await wait_until_gone(servers, timeout_s=10.0)
     (data / "postmaster.pid").unlink(missing_ok=True)
 

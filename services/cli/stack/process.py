@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import sys
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
@@ -42,7 +43,7 @@ class Identity:
         """The identity of a running process; None when there is none, or only its zombie."""
         try:
             stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-            boot_id = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+            boot_id = read_boot_id()
         except (FileNotFoundError, ProcessLookupError):
             return None
         # State and start time follow the command, which may itself hold spaces and parentheses (proc(5)).
@@ -51,6 +52,17 @@ class Identity:
 
     def is_alive(self) -> bool:
         return Identity.of(self.pid) == self
+
+    def signal(self, number: int) -> None:
+        """Sends a signal, unless the process has ended."""
+        if self.is_alive():
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+
+def read_boot_id() -> str:
+    """What tells this run of the machine from an earlier one, whose pids mean nothing any more."""
+    return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,7 +167,8 @@ class Child:
 
 async def end_leftovers(room: ProcessRoom, *, grace_s: float = 15.0) -> list[str]:
     """Ends the children that an earlier, killed supervisor of the same home left; returns their names."""
-    found: list[tuple[str, Identity]] = []
+    names: list[str] = []
+    found: list[Identity] = []
     for pid_file in sorted(room.run.glob("*.json")):
         try:
             record = json.loads(pid_file.read_text(encoding="utf-8"))
@@ -165,17 +178,17 @@ async def end_leftovers(room: ProcessRoom, *, grace_s: float = 15.0) -> list[str
             pid_file.unlink(missing_ok=True)
             continue
         if identity.is_alive():
-            os.kill(identity.pid, stop_signal)
-            found.append((pid_file.stem, identity))
-        else:
-            pid_file.unlink(missing_ok=True)
-    await wait_until_gone([identity for _, identity in found], timeout_s=grace_s)
-    for name, identity in found:
-        if identity.is_alive():
+            identity.signal(stop_signal)
+            names.append(pid_file.stem)
+        found.append(identity)
+        pid_file.unlink()
+    await wait_until_gone(found, timeout_s=grace_s)
+    for identity in found:
+        # A group keeps its number from strangers while it has members: without its leader it is still ours.
+        if Identity.of(identity.pid) in {identity, None} and identity.boot_id == read_boot_id():
             _signal_group(identity.pid, signal.SIGKILL)
-        (room.run / f"{name}.json").unlink(missing_ok=True)
-    await wait_until_gone([identity for _, identity in found], timeout_s=5.0)
-    return [name for name, _ in found]
+    await wait_until_gone(found, timeout_s=5.0)
+    return names
 
 
 async def wait_until_gone(identities: list[Identity], *, timeout_s: float) -> None:
@@ -213,10 +226,8 @@ def rotate_log(path: Path, *, limit_bytes: int = LOG_BYTES) -> bool:
 
 
 def _signal_group(pid: int, number: int) -> None:
-    try:
+    with suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, number)
-    except (ProcessLookupError, PermissionError):
-        return
 
 
 def _die_with_parent(number: signal.Signals) -> Callable[[], None] | None:

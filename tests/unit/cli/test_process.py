@@ -104,6 +104,19 @@ async def test_a_leftover_of_a_killed_supervisor_is_ended(room: ProcessRoom) -> 
     assert list(room.run.iterdir()) == []
 
 
+async def test_what_a_dead_leftover_started_is_ended_too(room: ProcessRoom) -> None:
+    worker = "import time; time.sleep(60)"
+    leader = f"import subprocess, sys; print(subprocess.Popen([sys.executable, '-c', {worker!r}]).pid)"
+    child = await Child.start("a", python(leader), room)
+    await child.wait()
+    orphan = Identity.of(int(read_tail(room.log("a"))[0]))
+    assert orphan is not None
+    assert await end_leftovers(room) == []
+    async for _ in ticks():
+        if not orphan.is_alive():
+            break
+
+
 async def test_a_stranger_that_got_the_pid_of_a_leftover_is_spared(
     room: ProcessRoom, stranger: subprocess.Popen[bytes]
 ) -> None:

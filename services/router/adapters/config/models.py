@@ -1,0 +1,181 @@
+"""`models.yaml`: read, checked, and turned into the catalogue and the servers that it names."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from services.router.adapters.config.source import Location, Source, Strict
+from services.router.domain.catalogue import (
+    LOCAL,
+    Capability,
+    Catalogue,
+    CatalogueError,
+    Dialect,
+    Model,
+    Sampling,
+    Thinking,
+    Traits,
+)
+from services.router.domain.prices import Price, Prices, TokenKind
+
+DIALECTS: Mapping[str, Dialect] = {
+    "openai": Dialect.OPENAI,
+    "anthropic": Dialect.ANTHROPIC,
+    LOCAL: Dialect.LOCAL,
+}
+
+Tokens = Annotated[int, Field(ge=0, le=100_000_000)]
+MicroUsd = Annotated[int, Field(ge=0, strict=True)]
+
+
+class _Origin(Strict):
+    title: str
+    as_of: str = Field(pattern=r"^20\d\d-\d\d(-\d\d)?$")
+
+
+class _PriceLine(Strict):
+    source: str
+    input: MicroUsd | None = None
+    output: MicroUsd | None = None
+    cached_input: MicroUsd | None = None
+    cache_write: MicroUsd | None = None
+    reasoning: MicroUsd | None = None
+
+
+class _Shutdown(Strict):
+    source: str
+    date: date
+
+
+class _Traits(Strict):
+    sampling: Sampling = Sampling.ANY
+    output_limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
+    forced_tools: bool = True
+    reasoning_with_tools: bool = True
+    thinking: Thinking = Thinking.NONE
+    efforts: tuple[str, ...] = ()
+    prefill: bool = True
+
+
+class _Model(Strict):
+    id: str = Field(min_length=1, max_length=256)
+    aliases: tuple[str, ...] = ()
+    upstream: str = ""
+    source: str = ""
+    context_window: Tokens
+    max_output_tokens: Tokens
+    capabilities: frozenset[Capability] = frozenset()
+    dimension: int = Field(0, ge=0, le=8192)
+    prices: tuple[_PriceLine, ...] = ()
+    shutdown: _Shutdown | None = None
+    successor: str = ""
+    traits: _Traits = _Traits()
+
+
+class _VendorModel(_Model):
+    provider: str = Field(pattern="^(openai|anthropic|local)$")
+
+
+class _Server(Strict):
+    name: str = Field(pattern="^[a-z0-9][a-z0-9_-]*$", max_length=64)
+    base_url: str = Field(pattern="^https?://")
+    api_key_variable: str = Field("", pattern="^([A-Z][A-Z0-9_]*)?$")
+    models: tuple[_Model, ...] = Field(min_length=1)
+
+
+class _Models(Strict):
+    sources: dict[str, _Origin]
+    default_embedding: str
+    models: tuple[_VendorModel, ...] = Field(min_length=1)
+    servers: tuple[_Server, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerAddress:
+    """An OpenAI-compatible server of `models.yaml`."""
+
+    name: str
+    base_url: str
+    api_key_variable: str
+
+
+def read_models(path: Path) -> tuple[Catalogue, tuple[ServerAddress, ...]]:
+    """The models and servers of the file; raises ConfigError naming the line of each fault."""
+    source = Source(path)
+    content = source.read(_Models)
+    models: list[Model] = []
+    locations: list[Location] = []
+    for index, entry in enumerate(content.models):
+        locations.append(("models", index))
+        models.append(_model(entry, entry.provider, DIALECTS[entry.provider], content, source, locations[-1]))
+    for number, server in enumerate(content.servers):
+        if server.name in DIALECTS:
+            raise source.fault(
+                ("servers", number, "name"), f"{server.name!r} is taken by a built-in provider"
+            )
+        for index, own in enumerate(server.models):
+            locations.append(("servers", number, "models", index))
+            models.append(_model(own, server.name, Dialect.OPENAI, content, source, locations[-1]))
+    try:
+        catalogue = Catalogue(models, default_embedding=content.default_embedding)
+    except CatalogueError as error:
+        raise source.fault(locations[error.model], str(error)) from None
+    servers = tuple(
+        ServerAddress(
+            name=server.name,
+            base_url=server.base_url,
+            api_key_variable=server.api_key_variable,
+        )
+        for server in content.servers
+    )
+    return catalogue, servers
+
+
+def _model(
+    entry: _Model, provider: str, dialect: Dialect, content: _Models, source: Source, location: Location
+) -> Model:
+    named = [entry.source, *(line.source for line in entry.prices)]
+    if entry.shutdown:
+        named.append(entry.shutdown.source)
+    for name in named:
+        if name and name not in content.sources:
+            raise source.fault((*location, "source"), f"the source {name!r} is not among `sources`")
+    if provider in DIALECTS and not entry.source:
+        raise source.fault((*location, "id"), "say in `source` where the figures are from")
+    return Model(
+        id=entry.id,
+        provider=provider,
+        dialect=dialect,
+        upstream=entry.upstream or entry.id,
+        prices=_prices(entry, content, source, location),
+        context_window=entry.context_window,
+        max_output_tokens=entry.max_output_tokens,
+        capabilities=entry.capabilities,
+        traits=Traits(**{name: getattr(entry.traits, name) for name in _Traits.model_fields}),
+        aliases=entry.aliases,
+        dimension=entry.dimension,
+        shutdown=entry.shutdown.date if entry.shutdown else None,
+        successor=entry.successor,
+    )
+
+
+def _prices(entry: _Model, content: _Models, source: Source, location: Location) -> Prices:
+    prices: dict[TokenKind, Price] = {}
+    for index, line in enumerate(entry.prices):
+        for kind in TokenKind:
+            figure = getattr(line, kind.value)
+            if figure is None:
+                continue
+            if kind in prices:
+                raise source.fault(
+                    (*location, "prices", index, kind.value), f"a second price for {kind.value}"
+                )
+            as_of = content.sources[line.source].as_of
+            prices[kind] = Price(micro_usd_per_mtok=figure, source=line.source, as_of=as_of)
+    if entry.prices and TokenKind.INPUT not in prices:
+        raise source.fault((*location, "prices"), "no price for input")
+    return Prices(prices)

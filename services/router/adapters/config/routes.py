@@ -1,0 +1,181 @@
+"""`routes.yaml`: read, checked against the models and its own test prompts, and compiled once."""
+
+import re
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, Field
+from quartet.common.v1 import message_pb2 as message
+from quartet.router.v1.router_pb2 import Prompt
+
+from services.router.adapters.config.source import Source, Strict
+from services.router.domain.catalogue import Capability, Catalogue
+from services.router.domain.features import Features, read_features
+from services.router.domain.routes import Route, RouteTable
+from services.router.domain.rules import (
+    AgentHandler,
+    Handler,
+    PipelineHandler,
+    Rule,
+    RuleConflictError,
+    RuleSet,
+    Vocabulary,
+)
+
+NAMED_ROUTE = ""
+
+
+def _compile(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from None
+    return pattern
+
+
+Pattern = Annotated[str, AfterValidator(_compile)]
+Name = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9_-]*$", max_length=128)]
+Words = tuple[Annotated[str, Field(min_length=1)], ...]
+
+
+class _Route(Strict):
+    name: Name
+    max_output_tokens: int = Field(ge=1)
+    expected_output_tokens: int = Field(ge=1)
+    reasoning_effort: str = ""
+    candidates: Words = Field(min_length=1)
+
+
+class _Named(Strict):
+    max_output_tokens: int = Field(ge=1)
+    expected_output_tokens: int = Field(ge=1)
+
+
+class _Handler(Strict):
+    pipeline: Name | None = None
+    agent: Literal[True] | None = None
+    collection: str = ""
+
+
+class _Rule(Strict):
+    name: Name
+    priority: int = Field(ge=0, le=1000)
+    route: Name
+    handler: _Handler | None = None
+    keywords: Words = ()
+    with_keywords: Words = ()
+    without_keywords: Words = ()
+    patterns: tuple[Pattern, ...] = ()
+    min_chars: int = Field(0, ge=0)
+    max_chars: int | None = Field(None, ge=1)
+    has_code: bool | None = None
+
+
+class _Test(Strict):
+    prompt: str
+    rule: str
+    """The rule that must decide, or `default`."""
+
+
+class _Routes(Strict):
+    default: Name
+    named: _Named
+    routes: tuple[_Route, ...] = Field(min_length=1)
+    rules: tuple[_Rule, ...] = ()
+    tests: tuple[_Test, ...] = ()
+
+
+def read_routes(path: Path, catalogue: Catalogue) -> RouteTable:
+    """The routes and rules of the file; raises ConfigError naming the line of each fault."""
+    source = Source(path)
+    content = source.read(_Routes)
+    _check_names(content, source)
+    routes = [_route(entry, index, catalogue, source) for index, entry in enumerate(content.routes)]
+    rules = RuleSet([_rule(entry) for entry in content.rules])
+    _check_tests(content, rules, source)
+    named = Route(
+        name=NAMED_ROUTE,
+        max_output_tokens=content.named.max_output_tokens,
+        expected_output_tokens=content.named.expected_output_tokens,
+        candidates=(),
+    )
+    return RouteTable(routes, rules, default=content.default, named=named)
+
+
+def _check_names(content: _Routes, source: Source) -> None:
+    routes: set[str] = set()
+    for index, route in enumerate(content.routes):
+        if route.name in routes:
+            raise source.fault(("routes", index, "name"), f"a second route {route.name!r}")
+        routes.add(route.name)
+    if content.default not in routes:
+        raise source.fault(("default",), f"there is no route {content.default!r}")
+    rules: set[str] = set()
+    for index, rule in enumerate(content.rules):
+        if rule.name in rules:
+            raise source.fault(("rules", index, "name"), f"a second rule {rule.name!r}")
+        rules.add(rule.name)
+        if rule.route not in routes:
+            raise source.fault(("rules", index, "route"), f"there is no route {rule.route!r}")
+        handler = rule.handler
+        if handler is not None and (handler.pipeline is None) is (handler.agent is None):
+            raise source.fault(("rules", index, "handler"), "name either a pipeline or the agent")
+
+
+def _route(entry: _Route, index: int, catalogue: Catalogue, source: Source) -> Route:
+    for place, name in enumerate(entry.candidates):
+        location = ("routes", index, "candidates", place)
+        if name not in catalogue:
+            raise source.fault(location, f"there is no model {name!r} in models.yaml")
+        if catalogue.find(name).can(Capability.EMBEDDINGS):
+            raise source.fault(location, f"{name} makes embeddings and writes no text")
+    return Route(
+        name=entry.name,
+        max_output_tokens=entry.max_output_tokens,
+        expected_output_tokens=entry.expected_output_tokens,
+        candidates=entry.candidates,
+        reasoning_effort=entry.reasoning_effort,
+    )
+
+
+def _rule(entry: _Rule) -> Rule:
+    groups = (entry.keywords, entry.with_keywords)
+    return Rule(
+        name=entry.name,
+        priority=entry.priority,
+        route=entry.route,
+        handler=_handler(entry.handler),
+        keywords=tuple(Vocabulary(group) for group in groups if group),
+        excluded=Vocabulary(entry.without_keywords) if entry.without_keywords else None,
+        patterns=tuple(re.compile(pattern, re.IGNORECASE) for pattern in entry.patterns),
+        min_chars=entry.min_chars,
+        max_chars=entry.max_chars,
+        has_code=entry.has_code,
+    )
+
+
+def _handler(entry: _Handler | None) -> Handler:
+    if entry is None:
+        return None
+    if entry.pipeline is not None:
+        return PipelineHandler(name=entry.pipeline, collection=entry.collection)
+    return AgentHandler(collection=entry.collection)
+
+
+def _check_tests(content: _Routes, rules: RuleSet, source: Source) -> None:
+    for index, test in enumerate(content.tests):
+        features = _features_of(test.prompt)
+        location = ("tests", index)
+        try:
+            rules.check(features)
+        except RuleConflictError as error:
+            raise source.fault(location, str(error)) from None
+        rule = rules.decide(features, models_only=False)
+        decided = rule.name if rule is not None else "default"
+        if decided != test.rule:
+            raise source.fault(location, f"{decided!r} decides it, not {test.rule!r}")
+
+
+def _features_of(text: str) -> Features:
+    turn = message.Message(role=message.ROLE_USER, parts=[message.Part(text=text)])
+    return read_features(Prompt(messages=[turn]))

@@ -1,0 +1,257 @@
+"""Decides who serves a prompt, and says of every candidate what it would cost or why it cannot."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+
+from quartet.common.v1 import decision_pb2 as pb
+from quartet.router.v1.router_pb2 import Prompt
+
+from services.kit.errors import InvalidArgument
+from services.router.domain.catalogue import Capability, Catalogue, Model, Providers
+from services.router.domain.features import Features, read_features
+from services.router.domain.fitness import objections
+from services.router.domain.prices import estimate_cost
+from services.router.domain.routes import Route, RouteTable
+from services.router.domain.rules import AgentHandler, PipelineHandler, Rule
+
+UNKNOWN_INTENT = "unknown"
+BY_NAME = "named"
+BY_DEFAULT = "default"
+
+VENDOR_VARIABLES = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A decision, and what carrying it out needs.
+
+    Attributes:
+        decision: As it goes to the caller; not to be changed.
+        models: The models that can serve, the preferred one first; empty when the handler is not a model.
+        route: The route's bounds; those of a named model when one was named.
+        input_tokens: As counted or estimated.
+    """
+
+    decision: pb.Decision
+    models: tuple[Model, ...]
+    route: Route
+    input_tokens: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Choice:
+    """Which way a prompt goes, and why."""
+
+    route: Route
+    rule_name: str
+    intent: str
+    confidence: float
+    rule: Rule | None = None
+
+
+class Decider:
+    """Makes decisions from the tables alone: no call, no spending, well under a millisecond.
+
+    Args:
+        providers: Which providers can be called; every provider of the catalogue is in it.
+        today: Gives the day by which shutdowns are judged.
+    """
+
+    def __init__(
+        self, catalogue: Catalogue, routes: RouteTable, providers: Providers, today: Callable[[], date]
+    ) -> None:
+        self._catalogue = catalogue
+        self._routes = routes
+        self._providers = providers
+        self._today = today
+
+    def decide(self, prompt: Prompt) -> Plan:
+        """The plan for a prompt.
+
+        Raises:
+            NotFound: The named model or route does not exist.
+            InvalidArgument: No model can serve it: `NO_MODEL_CONFIGURED` when a setting would help, `NO_MODEL_FITS`
+                when the prompt asks for what none can do.
+        """
+        features = read_features(prompt)
+        target = prompt.target.WhichOneof("kind")
+        if target == "model":
+            return self._plan_named(prompt, features)
+        if target == "route":
+            route = self._routes.find(prompt.target.route)
+            choice = _Choice(route=route, rule_name=BY_NAME, intent=route.name, confidence=1.0)
+        else:
+            choice = self._recognise(features, models_only=prompt.models_only)
+        if choice.rule is not None and choice.rule.handler is not None:
+            return self._plan_handler(choice, choice.rule.handler, features)
+        return self._plan_route(prompt, choice, features)
+
+    def why_unavailable(self, model: Model) -> str:
+        """Why a model could not be called now, whatever the prompt; empty when it could."""
+        if model.is_dead(self._today()):
+            hint = f"; name {model.successor} instead" if model.successor else ""
+            return f"it was shut down on {model.shutdown}{hint}"
+        return self._providers[model.provider].unavailable_because
+
+    def find_embedding(self, name: str) -> Model:
+        """The embedding model of a name, or the default one for none.
+
+        Raises:
+            NotFound: There is no such model.
+            InvalidArgument: It does not embed, or its provider is not configured.
+        """
+        model = self._catalogue.find(name or self._catalogue.default_embedding)
+        if not model.can(Capability.EMBEDDINGS):
+            names = ", ".join(other.id for other in self._catalogue if other.can(Capability.EMBEDDINGS))
+            raise InvalidArgument.field("model", f"{model.id} does not embed: name one of {names}")
+        reason = self.why_unavailable(model)
+        if reason:
+            raise InvalidArgument(f"{model.id} cannot be used: {reason}", reason="NO_MODEL_CONFIGURED")
+        return model
+
+    def _recognise(self, features: Features, *, models_only: bool) -> _Choice:
+        only_models = models_only or features.has_tools or features.has_passages
+        rule = self._routes.rules.decide(features, models_only=only_models)
+        if rule is None:
+            return _Choice(
+                route=self._routes.default, rule_name=BY_DEFAULT, intent=UNKNOWN_INTENT, confidence=0.0
+            )
+        route = self._routes.find(rule.route)
+        return _Choice(route=route, rule_name=rule.name, intent=route.name, confidence=1.0, rule=rule)
+
+    def _plan_handler(
+        self, choice: _Choice, handler: PipelineHandler | AgentHandler, features: Features
+    ) -> Plan:
+        if isinstance(handler, PipelineHandler):
+            target = pb.PipelineTarget(name=handler.name, collection=handler.collection)
+            chosen = pb.Handler(pipeline=target)
+        else:
+            chosen = pb.Handler(agent=pb.AgentTarget(collection=handler.collection))
+        decision = _decision(choice, chosen, choice.route.max_output_tokens)
+        return Plan(decision=decision, models=(), route=choice.route, input_tokens=features.input_tokens)
+
+    def _plan_route(self, prompt: Prompt, choice: _Choice, features: Features) -> Plan:
+        route, today = choice.route, self._today()
+        warnings: list[str] = []
+        models: list[Model] = []
+        candidates: list[pb.Candidate] = []
+        for name in route.candidates:
+            model, notes = self._catalogue.succeed(self._catalogue.find(name), today)
+            if any(model.id == candidate.model for candidate in candidates):
+                continue
+            warnings.extend(notes)
+            output_tokens = _output_limit(prompt, route, model)
+            rejected = next(self._objections(model, features), "")
+            if not rejected:
+                models.append(model)
+            candidates.append(_candidate(model, features, route, output_tokens, rejected))
+        if not models:
+            raise self._refuse(candidates, features)
+        chosen = models[0]
+        decision = _decision(choice, pb.Handler(model=chosen.id), _output_limit(prompt, route, chosen))
+        _complete(decision, chosen, candidates, warnings)
+        return Plan(decision=decision, models=tuple(models), route=route, input_tokens=features.input_tokens)
+
+    def _plan_named(self, prompt: Prompt, features: Features) -> Plan:
+        named = self._catalogue.find(prompt.target.model)
+        model, warnings = self._catalogue.succeed(named, self._today())
+        route = self._routes.named
+        output_tokens = _output_limit(prompt, route, model)
+        objection = next(self._objections(model, features), "")
+        if objection:
+            usable = not self.why_unavailable(model)
+            reason = "MODEL_DOES_NOT_FIT" if usable else "NO_MODEL_CONFIGURED"
+            raise InvalidArgument(
+                f"{model.id} cannot serve this request: {objection}",
+                reason=reason,
+                metadata={"model": model.id},
+            )
+        choice = _Choice(route=route, rule_name=BY_NAME, intent=UNKNOWN_INTENT, confidence=1.0)
+        decision = _decision(choice, pb.Handler(model=model.id), output_tokens)
+        candidate = _candidate(model, features, route, output_tokens, "")
+        _complete(decision, model, [candidate], warnings)
+        return Plan(decision=decision, models=(model,), route=route, input_tokens=features.input_tokens)
+
+    def _objections(self, model: Model, features: Features) -> Iterator[str]:
+        """Why a model cannot serve, the reason that a setting would remove first."""
+        unavailable = self.why_unavailable(model)
+        if unavailable:
+            yield unavailable
+        yield from objections(model, features)
+
+    def _refuse(self, candidates: Sequence[pb.Candidate], features: Features) -> InvalidArgument:
+        unconfigured = any(self._providers[candidate.provider].missing for candidate in candidates)
+        reasons = "; ".join(f"{candidate.model}: {candidate.rejected_because}" for candidate in candidates)
+        if unconfigured:
+            return InvalidArgument(
+                f"no model is configured that can serve this request: set one of {', '.join(VENDOR_VARIABLES)} "
+                f"({reasons})",
+                reason="NO_MODEL_CONFIGURED",
+                metadata={"variables": ",".join(VENDOR_VARIABLES)},
+            )
+        return InvalidArgument(
+            f"no model of the route can serve this request: {reasons}",
+            reason="NO_MODEL_FITS",
+            metadata={"input_tokens": str(features.input_tokens)},
+        )
+
+
+def revise(decision: pb.Decision, model: Model, failures: Mapping[str, str]) -> pb.Decision:
+    """The decision as it turned out: the model that answers, and how those before it failed, by id."""
+    if model.id == decision.model and not failures:
+        return decision
+    revised = pb.Decision()
+    revised.CopyFrom(decision)
+    revised.model = revised.handler.model = model.id
+    for candidate in revised.candidates:
+        candidate.chosen = candidate.model == model.id
+        if candidate.model in failures and not candidate.chosen:
+            candidate.rejected_because = f"it failed: {failures[candidate.model]}"
+    return revised
+
+
+def _output_limit(prompt: Prompt, route: Route, model: Model) -> int:
+    """The smallest of what the request asks, the route allows and the model can; a named model has no route."""
+    limits = [model.max_output_tokens]
+    if prompt.spec.HasField("max_output_tokens"):
+        limits.append(prompt.spec.max_output_tokens)
+    if route.candidates or len(limits) == 1:
+        limits.append(route.max_output_tokens)
+    return min(limits)
+
+
+def _decision(choice: _Choice, handler: pb.Handler, max_output_tokens: int) -> pb.Decision:
+    return pb.Decision(
+        route=choice.route.name,
+        intent=choice.intent,
+        confidence=choice.confidence,
+        rule=choice.rule_name,
+        handler=handler,
+        cache=pb.CACHE_OUTCOME_BYPASS,
+        max_output_tokens=max_output_tokens,
+    )
+
+
+def _complete(
+    decision: pb.Decision, chosen: Model, candidates: Sequence[pb.Candidate], warnings: Sequence[str]
+) -> None:
+    decision.model = chosen.id
+    for candidate in candidates:
+        candidate.chosen = candidate.model == chosen.id
+    decision.candidates.extend(candidates)
+    decision.warnings.extend(warnings)
+
+
+def _candidate(
+    model: Model, features: Features, route: Route, output_tokens: int, rejected_because: str
+) -> pb.Candidate:
+    expected = min(route.expected_output_tokens, output_tokens)
+    return pb.Candidate(
+        model=model.id,
+        provider=model.provider,
+        estimated_cost_micro_usd=estimate_cost(
+            model.prices, input_tokens=features.input_tokens, output_tokens=expected
+        ),
+        rejected_because=rejected_because,
+    )

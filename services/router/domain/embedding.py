@@ -1,0 +1,56 @@
+"""Vectors from the embedding models, within the budget, with the router's own retries."""
+
+from collections.abc import Mapping, Sequence
+
+from quartet.common.v1.generation_pb2 import Budget, Usage
+from quartet.router.v1.router_pb2 import EmbedResponse
+
+from services.kit.call import Call
+from services.kit.errors import InvalidArgument, QuartetError
+from services.router.domain.answering import Attempts, RetryPolicy
+from services.router.domain.budget import Spending
+from services.router.domain.catalogue import Model
+from services.router.domain.features import CHARS_PER_TOKEN
+from services.router.domain.prices import cost_of
+from services.router.ports import EmbeddingProvider
+
+
+class Embedding:
+    """Calls embedding models.
+
+    Args:
+        providers: By the provider's name; every provider of an embedding model is in it.
+    """
+
+    def __init__(self, providers: Mapping[str, EmbeddingProvider], policy: RetryPolicy) -> None:
+        self._providers = providers
+        self._policy = policy
+
+    async def embed(
+        self, model: Model, texts: Sequence[str], dimension: int, budget: Budget, call: Call
+    ) -> EmbedResponse:
+        """The vectors of the texts; `dimension` 0 means the model's own.
+
+        Raises:
+            InvalidArgument: The model cannot make vectors of this length.
+            ResourceExhausted: The budget does not cover the texts.
+        """
+        if dimension > model.dimension:
+            raise InvalidArgument.field(
+                "dimensions", f"{model.id} makes vectors of {model.dimension} at most"
+            )
+        attempts = Attempts((model,), self._policy, call)
+        spending = Spending(budget)
+        estimate = -(-sum(map(len, texts)) // CHARS_PER_TOKEN)
+        while True:
+            spending.admit(model, input_tokens=estimate, output_tokens=0)
+            try:
+                vectors = await self._providers[model.provider].embed(model, texts, dimension, call)
+            except QuartetError as failure:
+                await attempts.after(failure)
+                continue
+            usage = Usage(input_tokens=vectors.input_tokens, model_calls=spending.model_calls)
+            usage.cost_micro_usd = cost_of(usage, model.prices)
+            return EmbedResponse(
+                vectors=vectors.packed, dimension=vectors.dimension, model=model.id, usage=usage
+            )

@@ -1,0 +1,151 @@
+"""What a decision needs to know of a prompt, read from it once."""
+
+import re
+from collections.abc import Iterable, Set
+from dataclasses import dataclass
+
+from quartet.common.v1 import message_pb2 as message
+from quartet.common.v1.generation_pb2 import GenerationSpec, ResponseFormat, ToolChoice
+from quartet.router.v1.router_pb2 import Prompt
+
+from services.router.domain.catalogue import Capability
+
+CHARS_PER_TOKEN = 4
+"""The vendors' rule of thumb for English; used only where the gateway did not count."""
+TOKENS_PER_MESSAGE = 4
+TOKENS_PER_MEDIUM = 1_600
+"""A picture or page at full size, by the vendors' documentation."""
+
+SCANNED_HEAD_CHARS = 4_000
+SCANNED_TAIL_CHARS = 1_000
+"""Rules read the beginning and the end of a long text: instructions stand there, and the time is bounded."""
+
+_FORCED = (ToolChoice.MODE_REQUIRED, ToolChoice.MODE_NAMED)
+_WORDS = re.compile(r"[a-z0-9_+#]+(?:['’][a-z]+)?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Features:
+    """What a prompt is like.
+
+    Attributes:
+        text: The last user message without its passages, cut to what rules read.
+        spoken: Its lower-case words with a single space around each, so that ` word ` finds whole words and phrases.
+        words: The same words as a set.
+        length_chars: Of the last user message, before it was cut.
+        needs: What a model must be able to do.
+        has_tools: True when the client declares tools; such a prompt stays with a model.
+        has_passages: True when the last user message holds passages.
+        has_code: True when the text holds a fenced block.
+        forces_tools: True when a tool call is required.
+        is_prefilled: True when the last message is the beginning of the answer.
+        stop_count: How many stop sequences are given.
+        builtin_dialect: The dialect of the provider's own tools that are declared; empty for none.
+        has_document_url: True when a document is given by its address.
+        has_image_file: True when a picture is given by a provider's file id.
+        input_tokens: As the gateway counted, else estimated.
+    """
+
+    text: str
+    spoken: str
+    words: frozenset[str]
+    length_chars: int
+    needs: frozenset[Capability]
+    has_tools: bool
+    has_passages: bool
+    has_code: bool
+    forces_tools: bool
+    is_prefilled: bool
+    stop_count: int
+    builtin_dialect: str
+    has_document_url: bool
+    has_image_file: bool
+    input_tokens: int
+
+
+def read_features(prompt: Prompt) -> Features:
+    """Reads a prompt; costs some 100 µs for 4 KB of text."""
+    last = next((turn for turn in reversed(prompt.messages) if turn.role == message.ROLE_USER), None)
+    text = question_of(last) if last is not None else ""
+    length_chars = len(text)
+    if length_chars > SCANNED_HEAD_CHARS + SCANNED_TAIL_CHARS:
+        text = f"{text[:SCANNED_HEAD_CHARS]}\n{text[-SCANNED_TAIL_CHARS:]}"
+    words = _WORDS.findall(text.lower())
+    spec = prompt.spec
+    media = {(kind, medium.WhichOneof("source")) for kind, medium in _media(prompt)}
+    return Features(
+        text=text,
+        spoken=f" {' '.join(words)} ",
+        words=frozenset(words),
+        length_chars=length_chars,
+        needs=frozenset(_needs(spec, {kind for kind, _ in media})),
+        has_tools=bool(spec.tools),
+        has_passages=last is not None and any(part.WhichOneof("kind") == "passage" for part in last.parts),
+        has_code="```" in text,
+        forces_tools=bool(spec.tools) and spec.tool_choice.mode in _FORCED,
+        is_prefilled=prompt.messages[-1].role == message.ROLE_ASSISTANT,
+        stop_count=len(spec.stop),
+        builtin_dialect=spec.extra_dialect if any(tool.builtin_json for tool in spec.tools) else "",
+        has_document_url=("document", "url") in media,
+        has_image_file=("image", "file_id") in media,
+        input_tokens=prompt.input_tokens or _estimate_tokens(prompt),
+    )
+
+
+def question_of(turn: message.Message) -> str:
+    """The words of a message, without its passages and media."""
+    return "\n".join(part.text for part in turn.parts if part.WhichOneof("kind") == "text")
+
+
+def normalise_words(phrase: str) -> str:
+    """A phrase of a rule, in the form in which `Features.spoken` holds it."""
+    return f" {' '.join(_WORDS.findall(phrase.lower()))} "
+
+
+def _needs(spec: GenerationSpec, media: Set[str]) -> Iterable[Capability]:
+    if spec.tools:
+        yield Capability.TOOLS
+    if spec.response_format.kind == ResponseFormat.KIND_JSON_SCHEMA:
+        yield Capability.JSON_SCHEMA
+    if "image" in media:
+        yield Capability.VISION
+    if "document" in media:
+        yield Capability.DOCUMENTS
+
+
+def _media(prompt: Prompt) -> Iterable[tuple[str, message.Media]]:
+    for part in _parts(prompt):
+        kind = part.WhichOneof("kind")
+        if kind == "image":
+            yield kind, part.image
+        elif kind == "document":
+            yield kind, part.document
+
+
+def _parts(prompt: Prompt) -> Iterable[message.Part]:
+    for turn in prompt.messages:
+        for part in turn.parts:
+            yield part
+            if part.WhichOneof("kind") == "tool_result":
+                yield from part.tool_result.content
+
+
+def _estimate_tokens(prompt: Prompt) -> int:
+    chars, media = 0, 0
+    for part in _parts(prompt):
+        kind = part.WhichOneof("kind")
+        if kind == "text":
+            chars += len(part.text)
+        elif kind == "passage":
+            chars += len(part.passage.text) + len(part.passage.title)
+        elif kind == "tool_call":
+            chars += len(part.tool_call.name) + len(part.tool_call.arguments_json)
+        elif kind == "thinking":
+            chars += len(part.thinking.text)
+        elif kind in ("image", "document"):
+            media += 1
+    for tool in prompt.spec.tools:
+        chars += len(tool.name) + len(tool.description) + len(tool.input_schema_json) + len(tool.builtin_json)
+    return (
+        -(-chars // CHARS_PER_TOKEN) + TOKENS_PER_MESSAGE * len(prompt.messages) + TOKENS_PER_MEDIUM * media
+    )

@@ -1,0 +1,88 @@
+"""What tokens cost, exact in integers: micro-USD per million tokens in, whole micro-USD out, rounded up."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+
+from quartet.common.v1.generation_pb2 import Usage
+
+TOKENS_PER_PRICE = 1_000_000
+
+
+class TokenKind(Enum):
+    """The kinds of token that providers price apart."""
+
+    INPUT = "input"
+    OUTPUT = "output"
+    CACHED_INPUT = "cached_input"
+    CACHE_WRITE = "cache_write"
+    REASONING = "reasoning"
+
+
+_FALLBACKS = {
+    TokenKind.CACHED_INPUT: TokenKind.INPUT,
+    TokenKind.CACHE_WRITE: TokenKind.INPUT,
+    TokenKind.REASONING: TokenKind.OUTPUT,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Price:
+    """Micro-USD for a million tokens, with where the figure is from and of when it is."""
+
+    micro_usd_per_mtok: int
+    source: str
+    as_of: str
+
+
+@dataclass(frozen=True, slots=True)
+class Prices:
+    """A model's prices by kind; a kind without its own costs what the kind that contains it costs."""
+
+    by_kind: Mapping[TokenKind, Price] = field(default_factory=dict)
+
+    def per_mtok(self, kind: TokenKind) -> int:
+        """Micro-USD for a million tokens of the kind; 0 when neither it nor the containing kind has a price."""
+        price = self.by_kind.get(kind)
+        if price is not None:
+            return price.micro_usd_per_mtok
+        container = _FALLBACKS.get(kind)
+        return self.per_mtok(container) if container else 0
+
+    @property
+    def are_free(self) -> bool:
+        """True when no token costs anything."""
+        return not any(price.micro_usd_per_mtok for price in self.by_kind.values())
+
+
+def cost_of(usage: Usage, prices: Prices) -> int:
+    """The cost of one call in micro-USD, rounded up to a whole one; counts that contradict are read as the larger."""
+    cached, written = usage.cached_input_tokens, usage.cache_write_tokens
+    plain = max(0, usage.input_tokens - cached - written)
+    reasoning = min(usage.reasoning_tokens, usage.output_tokens)
+    return _whole(
+        plain * prices.per_mtok(TokenKind.INPUT)
+        + cached * prices.per_mtok(TokenKind.CACHED_INPUT)
+        + written * prices.per_mtok(TokenKind.CACHE_WRITE)
+        + (usage.output_tokens - reasoning) * prices.per_mtok(TokenKind.OUTPUT)
+        + reasoning * prices.per_mtok(TokenKind.REASONING)
+    )
+
+
+def estimate_cost(prices: Prices, *, input_tokens: int, output_tokens: int) -> int:
+    """What a call would cost in micro-USD without any cache, rounded up."""
+    input_cost = input_tokens * prices.per_mtok(TokenKind.INPUT)
+    return _whole(input_cost + output_tokens * prices.per_mtok(TokenKind.OUTPUT))
+
+
+def affordable_output_tokens(prices: Prices, *, input_tokens: int, micro_usd: int) -> int | None:
+    """How many output tokens the money buys after the input; None for any number, negative when the input is too dear."""
+    left = micro_usd * TOKENS_PER_PRICE - input_tokens * prices.per_mtok(TokenKind.INPUT)
+    if left < 0:
+        return -1
+    price = max(prices.per_mtok(TokenKind.OUTPUT), prices.per_mtok(TokenKind.REASONING))
+    return left // price if price else None
+
+
+def _whole(scaled_micro_usd: int) -> int:
+    return -(-scaled_micro_usd // TOKENS_PER_PRICE)

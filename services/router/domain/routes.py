@@ -1,0 +1,47 @@
+"""The table of routes: for each intent the models that serve it, in order, and how much they may write."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from services.kit.errors import NotFound
+from services.router.domain.rules import RuleSet
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """A route of `routes.yaml`.
+
+    Attributes:
+        max_output_tokens: Most that a model may write; a request for more gets this.
+        expected_output_tokens: What answers usually have, for estimates of cost.
+        candidates: Ids of models, the preferred one first.
+        reasoning_effort: Asked for where the caller says nothing; empty for the model's own default.
+    """
+
+    name: str
+    max_output_tokens: int
+    expected_output_tokens: int
+    candidates: tuple[str, ...]
+    reasoning_effort: str = ""
+
+
+class RouteTable:
+    """Routes by name, the rules that lead to them, and the route of prompts that no rule recognises."""
+
+    def __init__(self, routes: Sequence[Route], rules: RuleSet, *, default: str, named: Route) -> None:
+        self._routes = {route.name: route for route in routes}
+        self.rules = rules
+        self.default = self._routes[default]
+        self.named = named
+        """Bounds for requests that name a model; it has no candidates."""
+
+    def __iter__(self) -> Iterator[Route]:
+        return iter(self._routes.values())
+
+    def find(self, name: str) -> Route:
+        """The route of a name; raises NotFound naming those that there are."""
+        route = self._routes.get(name)
+        if route is None:
+            message = f"there is no route {name!r}: name one of {', '.join(self._routes)}"
+            raise NotFound(message, reason="ROUTE_NOT_FOUND", metadata={"route": name[:128]})
+        return route

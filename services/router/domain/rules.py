@@ -1,0 +1,115 @@
+"""Rules recognise the intent of a prompt by its words, patterns and length, in an order that their priorities fix."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from services.router.domain.features import Features, normalise_words
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PipelineHandler:
+    """A pipeline, and the collection that it reads; empty for the default one."""
+
+    name: str
+    collection: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AgentHandler:
+    """The orchestrator, and the collection that its retrieval reads; empty for the default one."""
+
+    collection: str = ""
+
+
+Handler = PipelineHandler | AgentHandler | None
+"""None stands for a model of the rule's route."""
+
+
+class Vocabulary:
+    """Words and phrases to look for; whole words only, whatever their case."""
+
+    __slots__ = ("_phrases", "_words")
+
+    def __init__(self, entries: Sequence[str]) -> None:
+        spoken = [normalise_words(entry) for entry in entries]
+        self._words = frozenset(entry.strip() for entry in spoken if entry.count(" ") == 2)
+        self._phrases = tuple(entry for entry in spoken if entry.count(" ") > 2)
+
+    def occurs_in(self, features: Features) -> bool:
+        """Whether any of the entries occurs."""
+        return not self._words.isdisjoint(features.words) or any(
+            phrase in features.spoken for phrase in self._phrases
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rule:
+    """A rule matches when every condition that it has holds.
+
+    Attributes:
+        priority: Of the rules that match, the one with the highest decides.
+        route: The route, whose name is the intent.
+        handler: A pipeline or the orchestrator instead of a model.
+        keywords: Groups of which each must occur, by at least one of its entries.
+        excluded: None of these may occur.
+        patterns: Regular expressions of which one must be found in the text.
+        min_chars: Least length of the text.
+        max_chars: Greatest length of the text; None for any.
+        has_code: Whether a fenced block is there; None for either.
+    """
+
+    name: str
+    priority: int
+    route: str
+    handler: Handler = None
+    keywords: tuple[Vocabulary, ...] = ()
+    excluded: Vocabulary | None = None
+    patterns: tuple[re.Pattern[str], ...] = ()
+    min_chars: int = 0
+    max_chars: int | None = None
+    has_code: bool | None = None
+
+    def matches(self, features: Features) -> bool:
+        """Whether the rule recognises the prompt; the cheap conditions are looked at first."""
+        if features.length_chars < self.min_chars:
+            return False
+        if self.max_chars is not None and features.length_chars > self.max_chars:
+            return False
+        if self.has_code is not None and features.has_code is not self.has_code:
+            return False
+        if not all(group.occurs_in(features) for group in self.keywords):
+            return False
+        if self.excluded is not None and self.excluded.occurs_in(features):
+            return False
+        return not self.patterns or any(pattern.search(features.text) for pattern in self.patterns)
+
+
+class RuleConflictError(ValueError):
+    """Two rules of one priority match the same test prompt."""
+
+
+class RuleSet:
+    """Rules from the highest priority down; made once, read by every decision."""
+
+    def __init__(self, rules: Sequence[Rule]) -> None:
+        self._rules = tuple(sorted(rules, key=lambda rule: -rule.priority))
+
+    def decide(self, features: Features, *, models_only: bool) -> Rule | None:
+        """The first rule that matches, or None; `models_only` passes over those with a handler of their own."""
+        for rule in self._rules:
+            if not (models_only and rule.handler is not None) and rule.matches(features):
+                return rule
+        return None
+
+    def check(self, features: Features) -> None:
+        """Raises RuleConflictError when two rules of the same priority match: neither could be told to come first."""
+        seen: dict[int, Rule] = {}
+        for rule in self._rules:
+            if rule.matches(features):
+                other = seen.setdefault(rule.priority, rule)
+                if other is not rule:
+                    raise RuleConflictError(
+                        f"the rules {other.name!r} and {rule.name!r} of priority {rule.priority} both match it: "
+                        "give one of them another priority"
+                    )

@@ -1,0 +1,78 @@
+"""What the router's domain needs from the outside world."""
+
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from quartet.common.v1.generation_pb2 import Completion, Delta
+
+from services.kit.call import Call
+from services.router.domain.adaptation import ModelRequest
+from services.router.domain.catalogue import Model
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The provider took the request and begins to answer."""
+
+
+ProviderEvent = Accepted | Delta | Completion
+
+
+class ModelProvider(Protocol):
+    """Makes one call to a model; never retries.
+
+    Failures are raised with a reason of `domain.failures`, so that the caller knows what may be tried next. The
+    completion's usage holds the provider's counts; a stream's completion comes last and has no message.
+    """
+
+    async def generate(self, request: ModelRequest, call: Call) -> Completion: ...
+
+    def stream(self, request: ModelRequest, call: Call) -> AsyncGenerator[ProviderEvent]: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vectors:
+    """Packed little-endian float32, `4 * dimension` bytes for each text, and the tokens read for them."""
+
+    packed: bytes
+    dimension: int
+    input_tokens: int
+
+
+class EmbeddingProvider(Protocol):
+    """Makes one call to an embedding model; `dimension` 0 means the model's own."""
+
+    async def embed(self, model: Model, texts: Sequence[str], dimension: int, call: Call) -> Vectors: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """What is known of a request with an idempotency key; `answer` is None while it is being made."""
+
+    fingerprint: str
+    answer: bytes | None
+
+
+class AnswerStore(Protocol):
+    """Keeps answers by tenant and idempotency key; raises StoreUnavailableError when it cannot be reached."""
+
+    async def claim(self, tenant: str, key: str, fingerprint: str, owner: str) -> Record | None:
+        """Claims the key for an owner, for a few seconds; returns what is there instead when it is taken."""
+        ...
+
+    async def renew(self, tenant: str, key: str, owner: str) -> None:
+        """Prolongs a claim that its owner still holds."""
+        ...
+
+    async def keep(self, tenant: str, key: str, fingerprint: str, answer: bytes) -> None:
+        """Keeps an answer for a day, in place of the claim."""
+        ...
+
+    async def release(self, tenant: str, key: str, owner: str) -> None:
+        """Gives a claim up, so that the request may be tried again."""
+        ...
+
+
+class StoreUnavailableError(Exception):
+    """The store of answers cannot be reached now."""

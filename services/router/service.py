@@ -1,0 +1,106 @@
+"""The methods of `quartet.router.v1.RouterService`."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from datetime import UTC, datetime, time
+
+from quartet.common.v1.decision_pb2 import Decision
+from quartet.common.v1.generation_pb2 import Delta
+from quartet.router.v1 import router_pb2 as pb
+
+from services.kit.call import Call
+from services.router.domain.answering import Answering
+from services.router.domain.catalogue import Capability, Catalogue, Model
+from services.router.domain.decision import Decider
+from services.router.domain.embedding import Embedding
+from services.router.domain.once import Once
+from services.router.domain.prices import TokenKind
+from services.router.domain.routes import RouteTable
+
+
+class RouterService:
+    """Decides, calls models, and prices what they did.
+
+    Args:
+        once: Answers requests that carry an idempotency key; None leaves the key unused.
+    """
+
+    def __init__(
+        self,
+        *,
+        catalogue: Catalogue,
+        routes: RouteTable,
+        decider: Decider,
+        answering: Answering,
+        embedding: Embedding,
+        once: Once | None,
+    ) -> None:
+        self._catalogue = catalogue
+        self._routes = routes
+        self._decider = decider
+        self._answering = answering
+        self._embedding = embedding
+        self._once = once
+
+    async def route(self, request: pb.RouteRequest, call: Call) -> pb.RouteResponse:
+        del call
+        return pb.RouteResponse(decision=self._decider.decide(request.prompt).decision)
+
+    async def generate(self, request: pb.GenerateRequest, call: Call) -> pb.GenerateResponse:
+        if not request.prompt.idempotency_key or self._once is None:
+            return await self._generate(request.prompt, call)
+        return await self._once.answer(request, lambda own: self._generate(request.prompt, own), call)
+
+    async def stream_generate(
+        self, request: pb.StreamGenerateRequest, call: Call
+    ) -> AsyncGenerator[pb.StreamGenerateResponse]:
+        plan = self._decider.decide(request.prompt)
+        if not plan.models:
+            yield pb.StreamGenerateResponse(decision=plan.decision)
+            return
+        async with aclosing(self._answering.stream(request.prompt, plan, call)) as events:
+            async for event in events:
+                if isinstance(event, Delta):
+                    yield pb.StreamGenerateResponse(delta=event)
+                elif isinstance(event, Decision):
+                    yield pb.StreamGenerateResponse(decision=event)
+                else:
+                    yield pb.StreamGenerateResponse(end=event)
+
+    async def embed(self, request: pb.EmbedRequest, call: Call) -> pb.EmbedResponse:
+        model = self._decider.find_embedding(request.model)
+        return await self._embedding.embed(model, request.texts, request.dimensions, request.budget, call)
+
+    async def list_models(self, request: pb.ListModelsRequest, call: Call) -> pb.ListModelsResponse:
+        del request, call
+        return pb.ListModelsResponse(
+            models=[self._describe(model) for model in self._catalogue],
+            routes=[route.name for route in self._routes],
+        )
+
+    async def _generate(self, prompt: pb.Prompt, call: Call) -> pb.GenerateResponse:
+        plan = self._decider.decide(prompt)
+        if not plan.models:
+            return pb.GenerateResponse(decision=plan.decision)
+        decision, completion = await self._answering.answer(prompt, plan, call)
+        return pb.GenerateResponse(decision=decision, completion=completion)
+
+    def _describe(self, model: Model) -> pb.Model:
+        unavailable = self._decider.why_unavailable(model)
+        described = pb.Model(
+            id=model.id,
+            provider=model.provider,
+            aliases=model.aliases,
+            context_window=model.context_window,
+            max_output_tokens=model.max_output_tokens,
+            capabilities=[capability.value for capability in Capability if model.can(capability)],
+            input_micro_usd_per_mtok=model.prices.per_mtok(TokenKind.INPUT),
+            output_micro_usd_per_mtok=model.prices.per_mtok(TokenKind.OUTPUT),
+            cached_input_micro_usd_per_mtok=model.prices.per_mtok(TokenKind.CACHED_INPUT),
+            successor=model.successor,
+            available=not unavailable,
+            unavailable_because=unavailable,
+        )
+        if model.shutdown is not None:
+            described.shutdown_time.FromDatetime(datetime.combine(model.shutdown, time(), UTC))
+        return described

@@ -1,0 +1,75 @@
+import os
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pydantic import Field, field_validator
+from pydantic_settings import SettingsConfigDict
+
+from services.kit.settings import KitSettings, Port, Seconds, SettingsError
+
+LOOPBACK = {"localhost", "127.0.0.1", "::1", "0.0.0.0"}
+
+
+class Settings(KitSettings):
+    """What the router reads from the environment; provider keys stand in it only."""
+
+    model_config = SettingsConfigDict(env_prefix="ROUTER_")
+
+    port: Port = 50052
+    config_dir: Path = Field(default=Path("config"), validation_alias="QUARTET_CONFIG_DIR")
+    """Holds models.yaml and routes.yaml; when it is not there, the copy that the installed package carries."""
+    artifacts_dir: Path = Field(default=Path("build/artifacts"), validation_alias="QUARTET_ARTIFACTS_DIR")
+    """Holds minilm/, the local embedding model."""
+
+    openai_api_key: str = Field(default="", validation_alias="OPENAI_API_KEY", repr=False)
+    openai_base_url: str = Field(default="", validation_alias="OPENAI_BASE_URL")
+    anthropic_api_key: str = Field(default="", validation_alias="ANTHROPIC_API_KEY", repr=False)
+    anthropic_base_url: str = Field(default="", validation_alias="ANTHROPIC_BASE_URL")
+
+    edge_port: Port = Field(default=8080, validation_alias="QUARTET_EDGE_PORT")
+    edge_url: str = Field(default="", validation_alias="QUARTET_URL")
+    """This suite's own edge, which is no model provider."""
+
+    max_retries: int = Field(default=2, ge=0, le=10)
+    """Further attempts at one model, before its first word."""
+    embedder_threads: int = Field(default=1, ge=1, le=64)
+    max_detached: int = Field(default=256, ge=1)
+    """Requests with idempotency keys under way at once."""
+    detached_timeout_s: Seconds = 600.0
+    """How long such a request may take, whatever its caller's deadline was."""
+
+    @field_validator("openai_base_url", "anthropic_base_url", "edge_url")
+    @classmethod
+    def _check_url(cls, url: str) -> str:
+        if url and urlsplit(url).scheme not in ("http", "https"):
+            raise ValueError("must begin with http:// or https://")
+        return url.rstrip("/")
+
+    def config_file(self, name: str) -> Path:
+        """The path of a configuration file: from `config_dir`, else from the installed package."""
+        path = self.config_dir / name
+        packaged = Path(__file__).parent.parent / "config" / name
+        repository = Path(__file__).parent.parent.parent / "config" / name
+        return next((found for found in (path, repository, packaged) if found.is_file()), path)
+
+    def is_own_edge(self, url: str) -> bool:
+        """Whether a provider's address is this suite's own edge: calls would run in a circle."""
+        parts = urlsplit(url)
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        if parts.hostname in LOOPBACK and port == self.edge_port:
+            return True
+        edge = urlsplit(self.edge_url)
+        edge_port = edge.port or (443 if edge.scheme == "https" else 80)
+        return bool(self.edge_url) and (parts.hostname, port) == (edge.hostname, edge_port)
+
+
+def read_secret(variable: str) -> str:
+    """The secret in a variable that a configuration file names, or in the file that `VARIABLE_FILE` names."""
+    value = os.environ.get(variable, "")
+    path = os.environ.get(f"{variable}_FILE", "")
+    if value or not path:
+        return value
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise SettingsError(f"{variable}_FILE: cannot read {path}: {error.strerror}") from None

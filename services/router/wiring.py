@@ -1,0 +1,139 @@
+"""Builds the router out of its settings: the only place that knows every adapter."""
+
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, date, datetime
+
+from quartet.router.v1 import router_pb2
+
+from services.kit import telemetry
+from services.kit.binding import Binding
+from services.kit.errors import Unavailable
+from services.kit.settings import SettingsError
+from services.router.adapters.anthropic.provider import AnthropicProvider
+from services.router.adapters.config.models import ServerAddress, read_models
+from services.router.adapters.config.routes import read_routes
+from services.router.adapters.extractive.provider import ExtractiveProvider
+from services.router.adapters.local_embeddings import LocalEmbeddings
+from services.router.adapters.metered import Instruments, MeteredEmbedder, MeteredProvider
+from services.router.adapters.minilm.embedder import MiniLMEmbedder
+from services.router.adapters.openai.provider import OpenAIProvider
+from services.router.adapters.redis.answers import RedisAnswers
+from services.router.domain.answering import Answering, RetryPolicy
+from services.router.domain.catalogue import LOCAL, Dialect, ProviderState
+from services.router.domain.decision import Decider
+from services.router.domain.embedding import Embedding
+from services.router.domain.once import Once
+from services.router.ports import EmbeddingProvider, ModelProvider
+from services.router.service import RouterService
+from services.router.settings import Settings, read_secret
+
+SERVICE = router_pb2.DESCRIPTOR.services_by_name["RouterService"].full_name
+
+log = logging.getLogger(__name__)
+
+
+@asynccontextmanager
+async def build(
+    settings: Settings, peers: Mapping[str, object] | None = None
+) -> AsyncIterator[list[Binding]]:
+    """The router's bindings, for as long as the context lasts; it has no peers.
+
+    Raises SettingsError when a configuration file is wrong or a provider's address is this suite's own edge.
+    """
+    del peers
+    catalogue, servers = read_models(settings.config_file("models.yaml"))
+    routes = read_routes(settings.config_file("routes.yaml"), catalogue)
+    _check_addresses(settings, servers)
+    async with AsyncExitStack() as stack:
+        providers = _Providers(stack)
+        providers.add_openai(
+            "openai",
+            settings.openai_base_url,
+            settings.openai_api_key,
+            missing=("OPENAI_API_KEY", "OPENAI_BASE_URL"),
+        )
+        providers.add_anthropic(
+            "anthropic",
+            settings.anthropic_base_url,
+            settings.anthropic_api_key,
+            missing=("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"),
+        )
+        for server in servers:
+            key = read_secret(server.api_key_variable) if server.api_key_variable else ""
+            missing = (server.api_key_variable,) if server.api_key_variable and not key else ()
+            providers.add_openai(server.name, server.base_url, key, missing=missing)
+        await providers.add_local(settings)
+        policy = RetryPolicy(max_retries=settings.max_retries)
+        once: Once | None = None
+        if settings.redis_url:
+            answers = RedisAnswers(settings.redis_url)
+            stack.push_async_callback(answers.close)
+            once = Once(answers, max_detached=settings.max_detached, timeout_s=settings.detached_timeout_s)
+            stack.push_async_callback(once.close)
+        service = RouterService(
+            catalogue=catalogue,
+            routes=routes,
+            decider=Decider(catalogue, routes, providers.states, _today),
+            answering=Answering(providers.models, policy),
+            embedding=Embedding(providers.embedders, policy),
+            once=once,
+        )
+        yield [Binding(SERVICE, service)]
+
+
+class _Providers:
+    """The providers while they are being collected; the stack closes them."""
+
+    def __init__(self, stack: AsyncExitStack) -> None:
+        self._stack = stack
+        self._instruments = Instruments(telemetry.tracer(), telemetry.meter())
+        self.states: dict[str, ProviderState] = {}
+        self.models: dict[str, ModelProvider] = {}
+        self.embedders: dict[str, EmbeddingProvider] = {}
+
+    def add_openai(self, name: str, base_url: str, api_key: str, *, missing: tuple[str, ...]) -> None:
+        if missing and (api_key or (base_url and name == "openai")):
+            missing = ()
+        self.states[name] = ProviderState(name=name, dialect=Dialect.OPENAI, missing=missing)
+        if not missing:
+            provider = OpenAIProvider(name=name, base_url=base_url, api_key=api_key)
+            self._stack.push_async_callback(provider.close)
+            self.models[name] = MeteredProvider(provider, self._instruments)
+            self.embedders[name] = MeteredEmbedder(provider, self._instruments)
+
+    def add_anthropic(self, name: str, base_url: str, api_key: str, *, missing: tuple[str, ...]) -> None:
+        if api_key or base_url:
+            missing = ()
+        self.states[name] = ProviderState(name=name, dialect=Dialect.ANTHROPIC, missing=missing)
+        if not missing:
+            provider = AnthropicProvider(name=name, base_url=base_url, api_key=api_key)
+            self._stack.push_async_callback(provider.close)
+            self.models[name] = MeteredProvider(provider, self._instruments)
+
+    async def add_local(self, settings: Settings) -> None:
+        embedder = MiniLMEmbedder(settings.artifacts_dir / "minilm", threads=settings.embedder_threads)
+        self._stack.push_async_callback(embedder.close)
+        try:
+            await embedder.start()
+        except Unavailable as error:
+            log.error("the local embedding model cannot be used: %s", error)
+        self.states[LOCAL] = ProviderState(name=LOCAL, dialect=Dialect.LOCAL)
+        self.models[LOCAL] = MeteredProvider(ExtractiveProvider(embedder), self._instruments)
+        self.embedders[LOCAL] = MeteredEmbedder(LocalEmbeddings(embedder), self._instruments)
+
+
+def _check_addresses(settings: Settings, servers: tuple[ServerAddress, ...]) -> None:
+    named = {
+        "OPENAI_BASE_URL": settings.openai_base_url,
+        "ANTHROPIC_BASE_URL": settings.anthropic_base_url,
+        **{f"models.yaml, server {server.name}": server.base_url for server in servers},
+    }
+    for name, url in named.items():
+        if url and settings.is_own_edge(url):
+            raise SettingsError(f"{name} is this suite's own address: name a model provider's instead")
+
+
+def _today() -> date:
+    return datetime.now(UTC).date()

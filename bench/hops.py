@@ -12,89 +12,16 @@ import argparse
 import asyncio
 import json
 import os
-import signal
-import sys
-import tempfile
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
 
-from services.cli.stack.ports import PARTS, find_free_ports
 from tests.doubles.provider import ProviderDouble
+from tests.e2e.suite import Suite, run_suite
 
 CHUNKS = 20
 MODEL = "gpt-6-luna"
-READY_TIMEOUT_S = 60.0
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Suite:
-    """A running suite: its edge, its key, and the pids of its processes by name."""
-
-    url: str
-    api_key: str
-    pids: Mapping[str, int]
-
-
-@contextmanager
-def make_home() -> Iterator[Path]:
-    """A folder that the database's account can enter."""
-    with tempfile.TemporaryDirectory(prefix="quartet-bench-") as folder:
-        Path(folder).chmod(0o711)
-        yield Path(folder) / "home"
-
-
-@asynccontextmanager
-async def run_suite(provider_url: str, *, colocate: str) -> AsyncIterator[Suite]:
-    """Runs `quartet up` on free ports in a folder of its own; SIGTERM ends it."""
-    with make_home() as home:
-        ports = dict(zip(PARTS, find_free_ports(len(PARTS), avoid=set()), strict=True))
-        environment = {
-            **os.environ,
-            **{f"QUARTET_{part.upper()}_PORT": str(port) for part, port in ports.items()},
-            "QUARTET_HOME": str(home),
-            "QUARTET_COLOCATE": colocate,
-            "QUARTET_CLIENT_RPS": "1000000",
-            "OPENAI_BASE_URL": provider_url,
-            "OPENAI_API_KEY": "bench",
-        }
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "services.cli", "up"),
-            env=environment,
-            stdout=asyncio.subprocess.DEVNULL,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        try:
-            url = f"http://127.0.0.1:{ports['edge']}"
-            await wait_until_ready(url, process)
-            pids = {
-                path.stem: int(json.loads(path.read_text(encoding="utf-8"))["identity"]["pid"])
-                for path in (home / "run").glob("*.json")
-            }
-            key = (home / "dev.key").read_text(encoding="ascii").strip()
-            yield Suite(url=url, api_key=key, pids=pids)
-        finally:
-            if process.returncode is None:
-                process.send_signal(signal.SIGTERM)
-            await process.wait()
-
-
-async def wait_until_ready(url: str, process: asyncio.subprocess.Process) -> None:
-    """Returns once the edge is healthy; RuntimeError when the suite ended or took too long."""
-    async with aiohttp.ClientSession() as session, asyncio.timeout(READY_TIMEOUT_S):
-        while process.returncode is None:
-            try:
-                async with session.get(f"{url}/healthz") as response:
-                    if response.status == 200:
-                        return
-            except aiohttp.ClientConnectionError:
-                pass
-            await asyncio.sleep(0.1)
-    raise RuntimeError("the suite did not start: run `quartet up` to see why")
 
 
 def cpu_s(pid: int) -> float:
@@ -118,7 +45,7 @@ async def send(suite: Suite, *, requests: int, connections: int, stream: bool) -
                 if response.status != 200 or (stream and not answer.endswith(b"data: [DONE]\n\n")):
                     raise RuntimeError(f"{response.status}: {answer[:500]!r}")
 
-    measured = {name: pid for name, pid in suite.pids.items() if name not in {"postgres", "redis"}}
+    measured = {name: pid for name, pid in suite.pids().items() if name not in {"postgres", "redis"}}
     connector = aiohttp.TCPConnector(limit=connections)
     async with aiohttp.ClientSession(connector=connector) as session:
         before = {name: cpu_s(pid) for name, pid in measured.items()}
@@ -131,7 +58,12 @@ async def measure(options: argparse.Namespace) -> None:
     """Prints a row for each mode and kind of request."""
     async with ProviderDouble(chunks=CHUNKS, keep=1) as double:
         for title, colocate in (("separate", ""), ("co-located", "gateway,router")):
-            async with run_suite(double.openai_url, colocate=colocate) as suite:
+            async with run_suite(
+                OPENAI_BASE_URL=double.openai_url,
+                OPENAI_API_KEY="bench",
+                QUARTET_COLOCATE=colocate,
+                QUARTET_CLIENT_RPS="1000000",
+            ) as suite:
                 for kind, stream, requests in (
                     ("unary", False, options.requests),
                     (f"SSE of {CHUNKS} chunks", True, options.streams),

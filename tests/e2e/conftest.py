@@ -1,0 +1,41 @@
+from collections.abc import AsyncIterator
+
+import pytest_asyncio
+
+from services.kit.testing import OtlpReceiver, receive_otlp
+from tests.doubles.provider import ProviderDouble
+from tests.e2e.suite import Suite, run_suite
+
+
+@pytest_asyncio.fixture(scope="session")
+async def spans() -> AsyncIterator[OtlpReceiver]:
+    async with receive_otlp() as receiver:
+        yield receiver
+
+
+@pytest_asyncio.fixture(scope="session")
+async def suite(spans: OtlpReceiver) -> AsyncIterator[Suite]:
+    """The suite as a newcomer has it: no provider key."""
+    async with run_suite(OTEL_EXPORTER_OTLP_ENDPOINT=spans.endpoint) as running:
+        await running.quartet("ingest", "docs", "README.md")
+        yield running
+
+
+@pytest_asyncio.fixture(scope="session")
+async def provider() -> AsyncIterator[ProviderDouble]:
+    async with ProviderDouble() as double:
+        yield double
+
+
+@pytest_asyncio.fixture(scope="session")
+async def configured_suite(provider: ProviderDouble, spans: OtlpReceiver) -> AsyncIterator[Suite]:
+    """The suite with both vendors behind it, gateway and router in one process."""
+    async with run_suite(
+        OTEL_EXPORTER_OTLP_ENDPOINT=spans.endpoint,
+        OPENAI_API_KEY="sk-test",
+        OPENAI_BASE_URL=provider.openai_url,
+        ANTHROPIC_API_KEY="sk-ant-test",
+        ANTHROPIC_BASE_URL=provider.url,
+        QUARTET_COLOCATE="gateway,router",
+    ) as running:
+        yield running

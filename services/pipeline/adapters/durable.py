@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from dbos import DBOS, DBOSConfig, SetWorkflowID
+
+if TYPE_CHECKING:
+    from types import TracebackType
+    from typing import Self
+
+    from services.pipeline.domain.ingestion import Ingestion
+    from services.pipeline.ports import ItemStore, JobStore
+
+SCHEMA = "pipeline_dbos"
+WORKFLOW_VERSION = "ingest-1"
+"""Raised only when the workflow's shape changes: a run is taken up again by its own version alone."""
+POOL_CONNECTIONS = 4
+MAX_THREADS = 16
+MAX_DOCUMENTS_AT_A_TIME = 2
+
+
+class DurableJobs:
+    """Runs ingest jobs as DBOS workflows, which go on after a crash where they stood.
+
+    A document that was under way is begun again; its item's state keeps it from being counted twice. There is
+    one of these in a process.
+
+    Args:
+        executor_id: Names this replica; the same after a restart, so that it takes up its own jobs again.
+    """
+
+    def __init__(
+        self, database_url: str, *, executor_id: str, ingestion: Ingestion, jobs: JobStore, items: ItemStore
+    ) -> None:
+        self._ingestion = ingestion
+        self._jobs = jobs
+        self._items = items
+        self._room = asyncio.Semaphore(MAX_DOCUMENTS_AT_A_TIME)
+        self._config = DBOSConfig(
+            name="quartet-pipeline",
+            system_database_url=database_url,
+            dbos_system_schema=SCHEMA,
+            application_version=WORKFLOW_VERSION,
+            executor_id=executor_id,
+            sys_db_pool_size=POOL_CONNECTIONS,
+            max_executor_threads=MAX_THREADS,
+            enable_otlp=False,
+            log_level="WARNING",
+        )
+
+        # DBOS marks the function that it registers, which a bound method does not allow.
+        async def ingest_documents(job_id: str) -> None:
+            await self._run(job_id)
+
+        self._workflow = DBOS.workflow(name="ingest_documents")(ingest_documents)
+
+    async def __aenter__(self) -> Self:
+        DBOS(config=self._config)
+        # On this thread, because DBOS runs what it recovers on the loop that it is launched from.
+        DBOS.launch()
+        for job_id in await self._jobs.unended():
+            await self.start(job_id)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await asyncio.to_thread(DBOS.destroy, destroy_registry=True)
+
+    async def start(self, job_id: str) -> None:
+        """Starts a job under its own id, under which there is one run for ever."""
+        with SetWorkflowID(job_id):
+            await DBOS.start_workflow_async(self._workflow, job_id)
+
+    async def _run(self, job_id: str) -> None:
+        positions = await DBOS.run_step_async({"name": "begin"}, self._items.begin, job_id)
+        for position in positions:
+            await DBOS.run_step_async({"name": "ingest"}, self._ingest, job_id, position)
+        await DBOS.run_step_async({"name": "end"}, self._items.end, job_id)
+
+    async def _ingest(self, job_id: str, position: int) -> None:
+        async with self._room:
+            await self._ingestion.ingest(job_id, position)

@@ -1,0 +1,37 @@
+import platform
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import SettingsConfigDict
+
+import services
+from services.kit.settings import KitSettings, Port, Seconds
+
+MIB = 1024 * 1024
+
+
+def _shipped_config() -> Path:
+    """Beside the packages in a wheel, else in the repository."""
+    packaged = Path(services.__path__[0], "config")
+    return packaged if packaged.is_dir() else packaged.parent.parent / "config"
+
+
+class PipelineSettings(KitSettings):
+    """What the pipeline service reads from the environment, prefix PIPELINE_."""
+
+    model_config = SettingsConfigDict(env_prefix="PIPELINE_")
+
+    port: Port = 50053
+    router_address: str = "127.0.0.1:50052"
+    artifacts_dir: Path = Field(default=Path("build/artifacts"), validation_alias="QUARTET_ARTIFACTS_DIR")
+    """Holds `minilm/tokenizer.json`."""
+    config_dir: Path = Field(default_factory=_shipped_config, validation_alias="QUARTET_CONFIG_DIR")
+    """Holds `pipelines.yaml`."""
+    executor_id: str = Field(
+        default_factory=lambda: f"pipeline@{platform.node()}", min_length=1, max_length=200
+    )
+    """Names this replica for ever: after a restart it takes up the jobs that it had."""
+    read_timeout_s: Seconds = 60.0
+    """For reading one document."""
+    reader_memory_bytes: int = Field(default=2048 * MIB, ge=512 * MIB)
+    """Of the address space of each process that reads documents."""

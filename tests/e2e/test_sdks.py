@@ -12,7 +12,8 @@ from tests.doubles.provider import Fault, ProviderDouble, Reply, ToolCall
 from tests.e2e.suite import Suite
 
 OPENAI_MODEL, ANTHROPIC_MODEL = "gpt-6-luna", "claude-haiku-5-5"
-WEATHER: dict[str, object] = {
+CITY = {"type": "string"}
+WEATHER: dict[str, object] = {"type": "object", "properties": {"city": CITY}, "required": ["city"]}
     "type": "object",
     "properties": {"city": {"type": "string"}},
     "required": ["city"],

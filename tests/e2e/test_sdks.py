@@ -14,10 +14,6 @@ from tests.e2e.suite import Suite
 OPENAI_MODEL, ANTHROPIC_MODEL = "gpt-6-luna", "claude-haiku-5-5"
 CITY = {"type": "string"}
 WEATHER: dict[str, object] = {"type": "object", "properties": {"city": CITY}, "required": ["city"]}
-    "type": "object",
-    "properties": {"city": {"type": "string"}},
-    "required": ["city"],
-}
 
 
 @pytest_asyncio.fixture

@@ -160,8 +160,8 @@ def _init_cluster(binaries: Path, data: Path, password_file: Path, account: Acco
         "--encoding=UTF8",
         # PostgreSQL's own collation: independent of the locales that the machine has.
         *("--locale=C", "--locale-provider=builtin", "--builtin-locale=C.UTF-8"),
-        # The kernel writes these files out within half a minute. Just after an installation, waiting for the disk
-        # would take longer than everything else here.
+        # The kernel writes these files out within half a minute. Waiting for the disk, busy just after an
+        # installation, would take longer than everything else here.
         "--no-sync",
         "--no-instructions",
     ]

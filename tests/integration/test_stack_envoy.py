@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from quartet.gateway.v1 import gateway_pb2
 
+from quartet.gateway.v1 import gateway_pb2
 from services.cli.settings import StackSettings
 from services.cli.stack.envoy import describe_envoy
 from services.cli.stack.ports import assign_ports

@@ -3,7 +3,6 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from quartet.router.v1 import router_pb2
-
 from services.cli.settings import SERVICES
 from services.cli.stack.services import PEERS
 from services.cli.stack.serving import Part, serve_together

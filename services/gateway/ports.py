@@ -6,7 +6,6 @@ from typing import Protocol
 from quartet.orchestrator.v1 import orchestrator_pb2
 from quartet.pipeline.v1 import pipeline_pb2
 from quartet.router.v1 import router_pb2
-
 from services.gateway.domain.keys import ApiKey
 from services.kit.call import Call
 

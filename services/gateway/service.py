@@ -4,7 +4,6 @@ from contextlib import aclosing
 from quartet.common.v1 import decision_pb2, generation_pb2, run_pb2, stage_pb2
 from quartet.gateway.v1 import gateway_pb2
 from quartet.router.v1 import router_pb2
-
 from services.gateway.adapters.twins import convert
 from services.gateway.domain.admission import Admission
 from services.gateway.domain.catalogue import Catalogue

@@ -2,7 +2,6 @@ from collections.abc import AsyncIterator
 
 from quartet.gateway.v1 import document_pb2 as outer
 from quartet.pipeline.v1 import pipeline_pb2 as inner
-
 from services.gateway.adapters.twins import PassThrough, collection_target, convert
 from services.gateway.domain.admission import Caller
 from services.gateway.domain.front import Front

@@ -2,8 +2,8 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from google.api.httpbody_pb2 import HttpBody  # type: ignore[import-untyped]
-from quartet.gateway.v1 import openai_pb2
 
+from quartet.gateway.v1 import openai_pb2
 from services.gateway.adapters.anthropic import models as anthropic_models
 from services.gateway.adapters.anthropic.errors import ANTHROPIC_ERRORS
 from services.gateway.adapters.http import ErrorShape, frames, json_body, speak

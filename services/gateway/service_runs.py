@@ -1,6 +1,5 @@
 from quartet.gateway.v1 import run_pb2 as outer
 from quartet.orchestrator.v1 import orchestrator_pb2 as inner
-
 from services.gateway.adapters.twins import PassThrough
 from services.gateway.domain.front import Front
 from services.gateway.ports import Orchestrator

@@ -15,7 +15,7 @@ class Settings(KitSettings):
     router_address: str = "127.0.0.1:50052"
     pipeline_address: str = "127.0.0.1:50053"
     orchestrator_address: str = "127.0.0.1:50054"
-    config_dir: Path | None = Field(None, validation_alias="QUARTET_CONFIG_DIR")
+    config_dir: Path | None = Field(default=None, validation_alias="QUARTET_CONFIG_DIR")
     """Where `limits.yaml` is; by default what the suite ships."""
-    database_connections: int = Field(4, ge=1, le=10)
+    database_connections: int = Field(default=4, ge=1, le=10)
     """Most connections to PostgreSQL at once; all services share its 200."""

@@ -1,13 +1,14 @@
+import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from psycopg_pool import AsyncConnectionPool
+
 from quartet.gateway.v1 import anthropic_pb2, document_pb2, gateway_pb2, openai_pb2, run_pb2
 from quartet.orchestrator.v1 import orchestrator_pb2
 from quartet.pipeline.v1 import pipeline_pb2
 from quartet.router.v1 import router_pb2
-
 from services.gateway.adapters.limits_file import read_limits
 from services.gateway.adapters.postgres.keys import LOOKUP_TIMEOUT_S, PostgresKeys
 from services.gateway.adapters.vocabularies import counter_of
@@ -16,7 +17,7 @@ from services.gateway.domain.catalogue import Catalogue
 from services.gateway.domain.dispatch import Dispatcher
 from services.gateway.domain.front import Front
 from services.gateway.domain.keyring import Keyring
-from services.gateway.domain.tokens import TokenCounter
+from services.gateway.domain.tokens import TokenCounter, Vocabulary
 from services.gateway.ports import Keys, Orchestrator, Pipeline, Router
 from services.gateway.service import GatewayService
 from services.gateway.service_anthropic import AnthropicService
@@ -37,6 +38,8 @@ ORCHESTRATOR = orchestrator_pb2.DESCRIPTOR.services_by_name["OrchestratorService
 async def build(settings: Settings, peers: Mapping[str, object] = {}) -> AsyncIterator[list[Binding]]:
     """The gateway's bindings with all behind them; `peers` are services in this process, by full name."""
     async with AsyncExitStack() as stack:
+        for vocabulary in Vocabulary:
+            await asyncio.to_thread(counter_of, vocabulary)
         keys = PostgresKeys(await stack.enter_async_context(_pool(settings)))
 
         def peer(name: str, address: str) -> Any:

@@ -44,7 +44,7 @@ def frames(data: bytes) -> HttpBody:
 
 
 async def speak(answer: AsyncGenerator[HttpBody], call: Call, shape: ErrorShape) -> AsyncGenerator[HttpBody]:
-    """The answer, with an error in the dialect's shape: as a body with its status, or as a stream's last frame."""
+    """The answer, with an error in the dialect's shape: a body with its status, or a stream's last frame."""
     begun = False
     async with aclosing(answer):
         try:

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from quartet.router.v1 import router_pb2
-
 from services.gateway.domain.keyring import Keyring
 from services.gateway.domain.keys import NOBODY, ApiKey, key_id_of
 from services.gateway.domain.limits import Limits
@@ -68,8 +67,8 @@ class Admission:
     async def check_prompt(self, caller: Caller, target: Target, prompt: router_pb2.Prompt) -> None:
         """Fills the prompt's headers and token count in, and refuses one that is too long or not allowed.
 
-        Where the bytes prove that the limit is out of reach nothing is counted, and `input_tokens` is estimated as
-        a token every four bytes; else it is the count.
+        Where the bytes prove that the limit is out of reach nothing is counted; `input_tokens` is then an
+        estimate, a token every four bytes; else it is the count.
 
         Raises:
             InvalidArgument: `TOKEN_LIMIT_EXCEEDED`, with count, limit and model.

@@ -3,7 +3,6 @@ from typing import TYPE_CHECKING
 from quartet.gateway.v1 import gateway_pb2
 from quartet.pipeline.v1 import pipeline_pb2
 from quartet.router.v1 import router_pb2
-
 from services.gateway.domain.keys import ApiKey
 from services.gateway.domain.targets import parse_target
 from services.kit.call import Call

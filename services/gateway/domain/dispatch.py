@@ -9,7 +9,6 @@ from quartet.common.v1 import decision_pb2, generation_pb2, message_pb2, run_pb2
 from quartet.orchestrator.v1 import orchestrator_pb2
 from quartet.pipeline.v1 import pipeline_pb2
 from quartet.router.v1 import router_pb2
-
 from services.gateway.domain.targets import DEFAULT_COLLECTION, Kind, Target
 from services.kit.call import Call
 from services.kit.errors import Aborted, InvalidArgument, Unavailable, from_proto
@@ -24,8 +23,8 @@ Event = (
     | run_pb2.RunEvent
     | generation_pb2.Completion
 )
-"""What a streamed answer is made of: a decision, then deltas, stages and run events, last a completion. The deltas
-hold all text; the completion's `message`, where it has one, adds the citations."""
+"""What a streamed answer is made of: a decision, then deltas, stages and run events, last a completion. The
+deltas hold all text; the completion's `message`, where it has one, adds the citations."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

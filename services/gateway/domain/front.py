@@ -6,7 +6,6 @@ from typing import NamedTuple
 
 from quartet.common.v1 import decision_pb2
 from quartet.router.v1 import router_pb2
-
 from services.gateway.domain.admission import Admission, Caller
 from services.gateway.domain.dispatch import Answer, Dispatcher, Event
 from services.gateway.domain.headers import MODEL, name_call, tell_adapted, tell_decision, tell_peer_headers

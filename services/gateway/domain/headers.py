@@ -5,7 +5,6 @@ from collections.abc import Iterable
 from typing import Any
 
 from quartet.common.v1 import decision_pb2, generation_pb2
-
 from services.kit import names, telemetry
 from services.kit.call import Call
 

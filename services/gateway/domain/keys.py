@@ -1,7 +1,7 @@
 """API keys: how they are made, kept and checked.
 
 A key reads `qk_<id>_<secret>`: 12 hex digits that find it, and 64 (256 bits) that prove it. What is kept is a
-salted BLAKE2b of the whole text. A slow hash would add nothing: a secret of 256 random bits cannot be guessed.
+salted BLAKE2b of the whole text. A slow hash would add nothing: 256 random bits cannot be guessed.
 """
 
 import hashlib
@@ -51,7 +51,7 @@ class ApiKey:
         return self._allows(f"rpc:{name}", ("rpc:",))
 
     def allows_target(self, kind: str, name: str) -> bool:
-        """Whether it may use a `route`, `model` or `collection`: any, unless its scopes name some of these."""
+        """Whether it may use a `route`, `model` or `collection`: any, unless its scopes name some."""
         return self._allows(f"{kind}:{name}", _TARGETS)
 
     def _allows(self, scope: str, kinds: tuple[str, ...]) -> bool:

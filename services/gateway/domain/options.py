@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from quartet.common.v1 import generation_pb2
 from quartet.router.v1 import router_pb2
-
 from services.kit.errors import InvalidArgument
 
 BUDGET = "x-quartet-budget-micro-usd"

@@ -7,7 +7,6 @@ from enum import Enum
 from quartet.common.v1 import decision_pb2
 from quartet.gateway.v1 import gateway_pb2
 from quartet.router.v1 import router_pb2
-
 from services.gateway.domain.keys import ApiKey
 from services.kit.errors import InvalidArgument, PermissionDenied
 

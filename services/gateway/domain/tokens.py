@@ -1,7 +1,7 @@
 """How many tokens a prompt has, before any model is called.
 
-Text is counted with OpenAI's published vocabularies. For models whose vocabulary is not public the count is an
-estimate of ours: Anthropic's models are taken as 1.25 times o200k, all others as o200k.
+Text is counted with OpenAI's published vocabularies. For models whose vocabulary is not public the count is
+an estimate of ours: Anthropic's models are taken as 1.25 times o200k, all others as o200k.
 """
 
 import asyncio

@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import groupby
 
 from quartet.common.v1 import message_pb2
-
 from services.gateway.adapters.fields import Fields, read_base64, refuse
 
 TEXT_TYPE = "text/plain"

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from quartet.common.v1 import generation_pb2, message_pb2
 from quartet.router.v1 import router_pb2
-
 from services.gateway.adapters.anthropic.content import read_blocks, read_turn
 from services.gateway.adapters.fields import Fields, read_body, refuse, write_json
 from services.gateway.domain.front import Order
@@ -37,7 +36,7 @@ class MessageRequest:
 
 
 def read_message(body: bytes, *, counting: bool = False) -> MessageRequest:
-    """Reads the body; raises InvalidArgument with the member at fault. To count, `max_tokens` may be absent."""
+    """Reads the body; raises InvalidArgument with the member at fault. Counting needs no `max_tokens`."""
     fields = read_body(body)
     model = fields.required_text("model")
     target = parse_target(model)

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 import orjson
-from quartet.common.v1 import generation_pb2, message_pb2
 
+from quartet.common.v1 import generation_pb2, message_pb2
 from services.gateway.domain.dispatch import Answer
 from services.gateway.domain.headers import facts
 

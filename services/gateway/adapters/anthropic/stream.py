@@ -3,8 +3,8 @@
 from typing import Any
 
 import orjson
-from quartet.common.v1 import decision_pb2, generation_pb2, message_pb2
 
+from quartet.common.v1 import decision_pb2, generation_pb2, message_pb2
 from services.gateway.adapters.anthropic.response import (
     message_id,
     open_block,

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from quartet.router.v1 import router_pb2
-
 from services.gateway.adapters.fields import Fields, read_body, refuse
 from services.kit import telemetry
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from quartet.common.v1 import generation_pb2, message_pb2
 from quartet.router.v1 import router_pb2
-
 from services.gateway.adapters.fields import Fields, read_base64, read_body, refuse, write_json
 from services.gateway.domain.front import Order
 from services.gateway.domain.targets import parse_target

@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from quartet.common.v1 import generation_pb2, message_pb2
-
 from services.gateway.domain.dispatch import Answer
 from services.gateway.domain.headers import facts
 

@@ -4,8 +4,8 @@ import time
 from typing import Any
 
 import orjson
-from quartet.common.v1 import decision_pb2, generation_pb2, message_pb2
 
+from quartet.common.v1 import decision_pb2, generation_pb2, message_pb2
 from services.gateway.adapters.openai.response import (
     FINISH_REASONS,
     citations_of,

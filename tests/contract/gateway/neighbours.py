@@ -1,0 +1,253 @@
+"""Small services that stand where the router, the pipeline, the orchestrator and the key store would."""
+
+import asyncio
+import struct
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+from quartet.common.v1 import (
+    decision_pb2,
+    document_pb2,
+    generation_pb2,
+    message_pb2,
+    run_pb2,
+    stage_pb2,
+)
+from quartet.orchestrator.v1 import orchestrator_pb2
+from quartet.pipeline.v1 import pipeline_pb2
+from quartet.router.v1 import router_pb2
+from services.gateway.domain.keys import ApiKey
+from services.kit.call import Call
+from services.kit.errors import NotFound, QuartetError
+
+MODEL = "gpt-6-luna"
+USAGE = generation_pb2.Usage(input_tokens=11, output_tokens=4, cost_micro_usd=42, model_calls=1)
+CITATION = message_pb2.Citation(
+    document_id="d1",
+    chunk_id="c1",
+    title="Handbook",
+    quote="The moon is far.",
+    start_char=10,
+    end_char=26,
+    score=0.5,
+    answer_start_char=0,
+    answer_end_char=16,
+    index=1,
+    collection="docs",
+)
+
+
+def model_decision() -> decision_pb2.Decision:
+    return decision_pb2.Decision(
+        route="simple_faq",
+        intent="simple_faq",
+        confidence=1,
+        rule="greeting",
+        handler=decision_pb2.Handler(model=MODEL),
+        model=MODEL,
+        cache=decision_pb2.CACHE_OUTCOME_MISS,
+    )
+
+
+def say(*texts: str) -> list[generation_pb2.Delta]:
+    return [generation_pb2.Delta(text=text) for text in texts]
+
+
+def complete(
+    *parts: message_pb2.Part, finish: generation_pb2.FinishReason.ValueType | None = None
+) -> generation_pb2.Completion:
+    message = message_pb2.Message(role=message_pb2.ROLE_ASSISTANT, parts=parts) if parts else None
+    return generation_pb2.Completion(
+        message=message,
+        finish_reason=generation_pb2.FINISH_REASON_STOP if finish is None else finish,
+        usage=USAGE,
+        model=MODEL,
+    )
+
+
+@dataclass(slots=True)
+class FakeRouter:
+    """Answers as it is told and keeps what it was asked."""
+
+    decision: decision_pb2.Decision = field(default_factory=model_decision)
+    deltas: list[generation_pb2.Delta] = field(default_factory=lambda: say("Hello", " there"))
+    completion: generation_pb2.Completion = field(
+        default_factory=lambda: complete(message_pb2.Part(text="Hello there"))
+    )
+    error: QuartetError | None = None
+    error_after: int | None = None
+    """Deltas to be sent before the error; None raises it at once."""
+    pause: asyncio.Event | None = None
+    """Waited for after the first delta."""
+    prompts: list[router_pb2.Prompt] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+    closed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def route(self, request: router_pb2.RouteRequest, call: Call) -> router_pb2.RouteResponse:
+        self._keep(request.prompt, call)
+        return router_pb2.RouteResponse(decision=self.decision)
+
+    async def generate(self, request: router_pb2.GenerateRequest, call: Call) -> router_pb2.GenerateResponse:
+        self._keep(request.prompt, call)
+        if self.error is not None:
+            raise self.error
+        if self.decision.handler.WhichOneof("kind") != "model":
+            return router_pb2.GenerateResponse(decision=self.decision)
+        return router_pb2.GenerateResponse(decision=self.decision, completion=self.completion)
+
+    async def stream_generate(
+        self, request: router_pb2.StreamGenerateRequest, call: Call
+    ) -> AsyncIterator[router_pb2.StreamGenerateResponse]:
+        self._keep(request.prompt, call)
+        try:
+            if self.error is not None and self.error_after is None:
+                raise self.error
+            yield router_pb2.StreamGenerateResponse(decision=self.decision)
+            if self.decision.handler.WhichOneof("kind") != "model":
+                return
+            for number, delta in enumerate(self.deltas):
+                if self.error is not None and number == self.error_after:
+                    raise self.error
+                yield router_pb2.StreamGenerateResponse(delta=delta)
+                if self.pause is not None:
+                    await self.pause.wait()
+            end = generation_pb2.Completion()
+            end.CopyFrom(self.completion)
+            end.ClearField("message")
+            yield router_pb2.StreamGenerateResponse(end=end)
+        finally:
+            self.closed.set()
+
+    async def embed(self, request: router_pb2.EmbedRequest, call: Call) -> router_pb2.EmbedResponse:
+        self.calls.append(call)
+        vectors = b"".join(struct.pack("<2f", len(text), 0.5) for text in request.texts)
+        return router_pb2.EmbedResponse(vectors=vectors, dimension=2, model="local/minilm", usage=USAGE)
+
+    async def list_models(self, _: router_pb2.ListModelsRequest, call: Call) -> router_pb2.ListModelsResponse:
+        model = router_pb2.Model(
+            id=MODEL,
+            provider="openai",
+            aliases=["luna"],
+            context_window=1000,
+            max_output_tokens=100,
+            capabilities=["tools"],
+            input_micro_usd_per_mtok=100_000,
+            available=True,
+        )
+        model.shutdown_time.FromJsonString("2030-01-14T00:00:00Z")
+        return router_pb2.ListModelsResponse(models=[model], routes=["simple_faq"])
+
+    def _keep(self, prompt: router_pb2.Prompt, call: Call) -> None:
+        self.prompts.append(prompt)
+        self.calls.append(call)
+
+
+@dataclass(slots=True)
+class FakePipeline:
+    """Answers every run with one cited sentence."""
+
+    speaks: bool = True
+    """False sends no deltas, as a run that a stage ended."""
+    inputs: list[pipeline_pb2.PipelineInput] = field(default_factory=list)
+    pieces: list[pipeline_pb2.IngestDocumentsRequest] = field(default_factory=list)
+    tenants: list[str] = field(default_factory=list)
+
+    async def run(self, request: pipeline_pb2.RunRequest, call: Call) -> pipeline_pb2.RunResponse:
+        self.inputs.append(request.input)
+        return pipeline_pb2.RunResponse(completion=_cited(), stages=[stage_pb2.StageReport(stage="retrieve")])
+
+    async def stream_run(
+        self, request: pipeline_pb2.StreamRunRequest, call: Call
+    ) -> AsyncIterator[pipeline_pb2.StreamRunResponse]:
+        self.inputs.append(request.input)
+        yield pipeline_pb2.StreamRunResponse(stage=stage_pb2.StageReport(stage="retrieve"))
+        if self.speaks:
+            for delta in say("The moon", " is far."):
+                yield pipeline_pb2.StreamRunResponse(delta=delta)
+        yield pipeline_pb2.StreamRunResponse(end=_cited())
+
+    async def retrieve(
+        self, request: pipeline_pb2.RetrieveRequest, call: Call
+    ) -> pipeline_pb2.RetrieveResponse:
+        if request.collection == "missing":
+            raise NotFound("there is no collection missing", reason="UNKNOWN_COLLECTION")
+        passage = message_pb2.Passage(document_id="d1", text=request.query, collection=request.collection)
+        return pipeline_pb2.RetrieveResponse(passages=[passage])
+
+    async def list_pipelines(
+        self, _: pipeline_pb2.ListPipelinesRequest, call: Call
+    ) -> pipeline_pb2.ListPipelinesResponse:
+        return pipeline_pb2.ListPipelinesResponse(pipelines=[pipeline_pb2.Pipeline(name="rag_answer")])
+
+    async def list_collections(
+        self, _: pipeline_pb2.ListCollectionsRequest, call: Call
+    ) -> pipeline_pb2.ListCollectionsResponse:
+        self.tenants.append(call.tenant)
+        return pipeline_pb2.ListCollectionsResponse(collections=[document_pb2.Collection(name="docs")])
+
+    async def ingest_documents(
+        self, requests: AsyncIterator[pipeline_pb2.IngestDocumentsRequest], call: Call
+    ) -> pipeline_pb2.IngestDocumentsResponse:
+        async for request in requests:
+            self.pieces.append(request)
+        return pipeline_pb2.IngestDocumentsResponse(job=document_pb2.IngestJob(id="j1"))
+
+    async def watch_ingest_job(
+        self, request: pipeline_pb2.WatchIngestJobRequest, call: Call
+    ) -> AsyncIterator[pipeline_pb2.WatchIngestJobResponse]:
+        for done in (0, 1):
+            job = document_pb2.IngestJob(id=request.job_id, done_documents=done)
+            yield pipeline_pb2.WatchIngestJobResponse(job=job)
+        raise NotFound("the job is gone", reason="UNKNOWN_JOB")
+
+
+@dataclass(slots=True)
+class FakeOrchestrator:
+    """Runs every task in one iteration."""
+
+    tasks: list[run_pb2.Task] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
+
+    async def start_run(
+        self, request: orchestrator_pb2.StartRunRequest, call: Call
+    ) -> orchestrator_pb2.StartRunResponse:
+        self.tasks.append(request.task)
+        return orchestrator_pb2.StartRunResponse(run=run_pb2.Run(id="r1", task=request.task))
+
+    async def stream_execute(
+        self, request: orchestrator_pb2.StreamExecuteRequest, call: Call
+    ) -> AsyncIterator[orchestrator_pb2.StreamExecuteResponse]:
+        self.tasks.append(request.task)
+        self.keys.append(request.idempotency_key)
+        run = run_pb2.Run(
+            id="r1",
+            state=run_pb2.RUN_STATE_SUCCEEDED,
+            stop_reason=run_pb2.STOP_REASON_DONE,
+            completion=_cited(),
+        )
+        for number, event in enumerate(
+            (
+                run_pb2.RunEvent(started=run_pb2.RunStarted(task=request.task)),
+                run_pb2.RunEvent(plan=run_pb2.PlanMade(iteration=1)),
+                run_pb2.RunEvent(ended=run_pb2.RunEnded(run=run)),
+            ),
+            start=1,
+        ):
+            event.number = number
+            yield orchestrator_pb2.StreamExecuteResponse(event=event)
+
+
+class FakeKeys:
+    """A store of keys that counts its look-ups."""
+
+    def __init__(self, *keys: ApiKey) -> None:
+        self.keys = {key.id: key for key in keys}
+        self.looked_up: list[str] = []
+
+    async def find(self, key_id: str) -> ApiKey | None:
+        self.looked_up.append(key_id)
+        return self.keys.get(key_id)
+
+
+def _cited() -> generation_pb2.Completion:
+    return complete(message_pb2.Part(text="The moon is far.", citations=[CITATION]))

@@ -1,0 +1,61 @@
+from collections.abc import AsyncIterator
+
+import pytest
+
+from quartet.common.v1 import document_pb2 as documents
+from quartet.common.v1 import message_pb2, run_pb2
+from quartet.gateway.v1 import document_pb2
+from quartet.gateway.v1 import run_pb2 as runs_pb2
+from services.kit.errors import NotFound, Unauthenticated
+from tests.contract.gateway.conftest import Gateway, read_to_error
+
+
+async def pieces() -> AsyncIterator[document_pb2.IngestDocumentsRequest]:
+    yield document_pb2.IngestDocumentsRequest(collection="docs")
+    yield document_pb2.IngestDocumentsRequest(header=documents.DocumentHeader(source="a.md"))
+    yield document_pb2.IngestDocumentsRequest(data=b"# A")
+
+
+async def test_documents_stream_through(gateway: Gateway) -> None:
+    client = gateway.clients["DocumentService"]
+    response = await client.ingest_documents(pieces(), gateway.call())
+    assert response.job.id == "j1"
+    kinds = [piece.WhichOneof("piece") for piece in gateway.pipeline.pieces]
+    assert kinds == ["collection", "header", "data"]
+
+
+async def test_a_search_is_a_retrieval(gateway: Gateway) -> None:
+    request = document_pb2.SearchRequest(collection="docs", query="moon", top_k=3)
+    response = await gateway.clients["DocumentService"].search(request, gateway.call())
+    assert response.passages[0].text == "moon"
+
+
+async def test_a_peers_error_comes_through_whole(gateway: Gateway) -> None:
+    request = document_pb2.SearchRequest(collection="missing", query="moon")
+    with pytest.raises(NotFound) as caught:
+        await gateway.clients["DocumentService"].search(request, gateway.call())
+    assert caught.value.reason == "UNKNOWN_COLLECTION"
+
+
+async def test_a_watched_job_streams_and_ends_with_the_peers_error(gateway: Gateway) -> None:
+    request = document_pb2.WatchIngestJobRequest(job_id="j1")
+    watched = gateway.clients["DocumentService"].watch_ingest_job(request, gateway.call())
+    seen, error = await read_to_error(watched)
+    assert [response.job.done_documents for response in seen] == [0, 1]
+    assert isinstance(error, NotFound)
+
+
+async def test_a_run_is_started_at_the_orchestrator(gateway: Gateway) -> None:
+    message = message_pb2.Message(role=message_pb2.ROLE_USER, parts=[message_pb2.Part(text="Go")])
+    request = runs_pb2.StartRunRequest(task=run_pb2.Task(messages=[message], collection="docs"))
+    response = await gateway.clients["RunService"].start_run(request, gateway.call())
+    assert response.run.id == "r1"
+    assert gateway.orchestrator.tasks[0].collection == "docs"
+
+
+async def test_nothing_passes_without_a_key(gateway: Gateway) -> None:
+    call = gateway.call()
+    call.metadata = {"x-api-key": "qk_000000000000_" + "0" * 64}
+    with pytest.raises(Unauthenticated):
+        await gateway.clients["DocumentService"].ingest_documents(pieces(), call)
+    assert not gateway.pipeline.pieces

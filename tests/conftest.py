@@ -28,7 +28,7 @@ def store_settings() -> Iterator[StackSettings]:
         Path(folder).chmod(0o711)
         home = Path(folder) / "home"
         ProcessRoom.within(home)
-        yield assign_ports(StackSettings(home=home, postgres_port=0, redis_port=0))
+        yield assign_ports(StackSettings(home=home, postgres_port=0, redis_port=0), ("postgres", "redis"))
 
 
 async def run(settings: StackSettings, program: Program) -> Supervisor:

@@ -50,7 +50,7 @@ class Catalogue:
                 return model
         raise NotFound(
             f"there is no model {name!r} for this key: see GET /v1/models",
-            reason="UNKNOWN_MODEL",
+            reason="MODEL_NOT_FOUND",
             metadata={"model": name},
         )
 

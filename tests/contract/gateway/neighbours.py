@@ -170,7 +170,7 @@ class FakePipeline:
         self, request: pipeline_pb2.RetrieveRequest, call: Call
     ) -> pipeline_pb2.RetrieveResponse:
         if request.collection == "missing":
-            raise NotFound("there is no collection missing", reason="UNKNOWN_COLLECTION")
+            raise NotFound("there is no collection missing", reason="COLLECTION_NOT_FOUND")
         passage = message_pb2.Passage(document_id="d1", text=request.query, collection=request.collection)
         return pipeline_pb2.RetrieveResponse(passages=[passage])
 
@@ -198,7 +198,7 @@ class FakePipeline:
         for done in (0, 1):
             job = document_pb2.IngestJob(id=request.job_id, done_documents=done)
             yield pipeline_pb2.WatchIngestJobResponse(job=job)
-        raise NotFound("the job is gone", reason="UNKNOWN_JOB")
+        raise NotFound("the job is gone", reason="JOB_NOT_FOUND")
 
 
 @dataclass(slots=True)

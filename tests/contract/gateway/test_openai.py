@@ -149,7 +149,7 @@ async def test_citations_of_a_streaming_model_come_before_the_finish(gateway: Ga
             "invalid_request_error",
             "no_model_configured",
         ),
-        (NotFound("x", reason="UNKNOWN_MODEL"), 404, "invalid_request_error", "model_not_found"),
+        (NotFound("x", reason="MODEL_NOT_FOUND"), 404, "invalid_request_error", "model_not_found"),
         (ResourceExhausted("x", reason="BUDGET_EXHAUSTED"), 429, "rate_limit_error", "budget_exhausted"),
         (Internal("x"), 500, "server_error", "internal"),
         (Unavailable("x", reason="PROVIDER_FAILED"), 503, "server_error", "provider_failed"),

@@ -34,7 +34,7 @@ async def test_a_peers_error_comes_through_whole(gateway: Gateway) -> None:
     request = document_pb2.SearchRequest(collection="missing", query="moon")
     with pytest.raises(NotFound) as caught:
         await gateway.clients["DocumentService"].search(request, gateway.call())
-    assert caught.value.reason == "UNKNOWN_COLLECTION"
+    assert caught.value.reason == "COLLECTION_NOT_FOUND"
 
 
 async def test_a_watched_job_streams_and_ends_with_the_peers_error(gateway: Gateway) -> None:

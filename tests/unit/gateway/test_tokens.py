@@ -18,9 +18,27 @@ from services.gateway.domain.tokens import (
 
 COUNTER = TokenCounter(counter_of)
 NO_SPEC = generation_pb2.GenerationSpec()
-WORDS = ("The quick brown fox, 3.14 of; isn't it naïve? für Söhne 你好 こんにちは\n\n " + " def f(x): return x+1 ").split(" ")
-    " ", "The quick brown fox, 3.14 of; isn't it naïve? für Söhne 你好 こんにちは\n\n  def f(x): return x+1 "
-)
+WORDS = [
+    *[
+        "The",
+        "quick",
+        "brown",
+        "fox,",
+        "3.14",
+        "of;",
+        "isn't",
+        "it",
+        "naïve?",
+        "für",
+        "Söhne",
+        "你好",
+        "こんにちは",
+        "f(x):",
+        "x+1",
+    ],
+    "\n\n",
+    "",
+]
 
 
 def user(text: str) -> list[message_pb2.Message]:

@@ -25,8 +25,6 @@ _KINDS: Mapping[type[QuartetError], tuple[int, str]] = {
 _CODES: Mapping[str, str] = {
     "MISSING_API_KEY": "invalid_api_key",
     "TOKEN_LIMIT_EXCEEDED": "context_length_exceeded",
-    "UNKNOWN_MODEL": "model_not_found",
-    "MODEL_NOT_FOUND": "model_not_found",
 }
 """OpenAI's own words for what clients tell apart; every other code is the reason in lower case."""
 _TOO_LARGE = 413

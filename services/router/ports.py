@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from quartet.common.v1.generation_pb2 import Completion, Delta
-
 from services.kit.call import Call
 from services.router.domain.adaptation import ModelRequest
 from services.router.domain.catalogue import Model
@@ -22,8 +21,8 @@ ProviderEvent = Accepted | Delta | Completion
 class ModelProvider(Protocol):
     """Makes one call to a model; never retries.
 
-    Failures are raised with a reason of `domain.failures`, so that the caller knows what may be tried next. The
-    completion's usage holds the provider's counts; a stream's completion comes last and has no message.
+    Failures are raised with a reason of `domain.failures`, so that the caller knows what may be tried next.
+    The completion's usage holds the provider's counts; a stream's completion comes last and has no message.
     """
 
     async def generate(self, request: ModelRequest, call: Call) -> Completion: ...

@@ -7,7 +7,6 @@ from datetime import UTC, datetime, time
 from quartet.common.v1.decision_pb2 import Decision
 from quartet.common.v1.generation_pb2 import Delta
 from quartet.router.v1 import router_pb2 as pb
-
 from services.kit.call import Call
 from services.router.domain.answering import Answering
 from services.router.domain.catalogue import Capability, Catalogue, Model

@@ -17,7 +17,10 @@ class Settings(KitSettings):
 
     port: Port = 50052
     config_dir: Path = Field(default=Path("config"), validation_alias="QUARTET_CONFIG_DIR")
-    """Holds models.yaml and routes.yaml; when it is not there, the copy that the installed package carries."""
+    """Holds models.yaml and routes.yaml.
+
+    When it is not there, the copy that the installed package carries.
+    """
     artifacts_dir: Path = Field(default=Path("build/artifacts"), validation_alias="QUARTET_ARTIFACTS_DIR")
     """Holds minilm/, the local embedding model."""
 

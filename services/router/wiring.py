@@ -4,9 +4,9 @@ import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, date, datetime
+from typing import TYPE_CHECKING
 
 from quartet.router.v1 import router_pb2
-
 from services.kit import telemetry
 from services.kit.binding import Binding
 from services.kit.errors import Unavailable
@@ -25,9 +25,11 @@ from services.router.domain.catalogue import LOCAL, Dialect, ProviderState
 from services.router.domain.decision import Decider
 from services.router.domain.embedding import Embedding
 from services.router.domain.once import Once
-from services.router.ports import EmbeddingProvider, ModelProvider
 from services.router.service import RouterService
 from services.router.settings import Settings, read_secret
+
+if TYPE_CHECKING:
+    from services.router.ports import EmbeddingProvider, ModelProvider
 
 SERVICE = router_pb2.DESCRIPTOR.services_by_name["RouterService"].full_name
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from opentelemetry.metrics import Meter
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
-from quartet.common.v1.generation_pb2 import Completion, Delta, FinishReason, Usage
 
+from quartet.common.v1.generation_pb2 import Completion, Delta, FinishReason, Usage
 from services.kit import names
 from services.kit.call import Call
 from services.kit.errors import QuartetError

@@ -13,8 +13,8 @@ class EventTooLongError(Exception):
 async def read_events(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
     """The data of each event that is complete; several `data:` lines are joined by line feeds.
 
-    Field names other than `data` are passed over, comments too: the events of the model providers carry their type in
-    the data as well. Raises EventTooLongError.
+    Field names other than `data` are passed over, comments too: the events of the model providers carry
+    their type in the data as well. Raises EventTooLongError.
     """
     pending = b""
     data: list[bytes] = []

@@ -1,7 +1,7 @@
 """Posts JSON by a vendor's SDK client, and turns every way of failing into an error of the tree.
 
-The SDKs own addresses, headers and connection pools; bodies are written and read here as bytes, since building the
-SDKs' objects for every chunk would cost more than all the rest.
+The SDKs own addresses, headers and connection pools; bodies are written and read here as bytes, since
+building the SDKs' objects for every chunk would cost more than all the rest.
 """
 
 import asyncio
@@ -74,7 +74,10 @@ class SdkTransport:
         call: Call,
         headers: Mapping[str, str] | None = None,
     ) -> AsyncGenerator[bytes | None]:
-        """None once the provider has accepted, then the data of each event; raises errors of `domain.failures`."""
+        """None once the provider has accepted, then the data of each event.
+
+        Raises errors of `domain.failures`.
+        """
         async with self._open(path, body, model, call, "text/event-stream", headers) as response:
             yield None
             chunks = response.aiter_bytes()
@@ -148,7 +151,7 @@ class SdkTransport:
         )
 
     def _timeout(self, error: Exception, model: str, call: Call) -> QuartetError:
-        """A connection that takes too long while there is time left means a provider that cannot be reached."""
+        """No connection while there is time left means a provider that cannot be reached."""
         cause = error.__cause__ or error
         if isinstance(cause, httpx2.ConnectTimeout) and call.deadline > monotonic():
             return failures.unreachable(self.provider, model, "no connection")
@@ -166,7 +169,10 @@ async def _drain(chunks: AsyncIterator[bytes]) -> None:
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Seconds from `retry-after-ms`, or from `retry-after` as a number or a date; None when neither can be read."""
+    """Seconds from `retry-after-ms`, or from `retry-after` as a number or a date.
+
+    None when neither can be read.
+    """
     milliseconds, seconds = headers.get("retry-after-ms"), headers.get("retry-after")
     try:
         if milliseconds:

@@ -1,14 +1,17 @@
-"""Turns what a caller asks into what a model takes: changes are listed, and nothing is sent only to be refused."""
+"""Turns what a caller asks into what a model takes.
+
+Changes are listed, and nothing is sent only to be refused.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import orjson
+
 from quartet.common.v1.generation_pb2 import GenerationSpec, ResponseFormat, ToolChoice
 from quartet.common.v1.message_pb2 import Message
 from quartet.router.v1.router_pb2 import Prompt
-
 from services.kit.errors import InvalidArgument
 from services.router.domain.catalogue import Dialect, Model, Sampling, Thinking
 from services.router.domain.routes import Route
@@ -32,7 +35,8 @@ class ModelRequest:
         messages: As the caller gave them; read-only.
         spec: Holds only what the model takes; `max_output_tokens` is always set.
         adapted: What was dropped or changed, by the name of the parameter.
-        keeps_thinking: False drops earlier reasoning from the messages: it is bound to the model that made it.
+        keeps_thinking: False drops earlier reasoning from the messages: it is bound to the model that made
+        it.
     """
 
     model: Model
@@ -92,10 +96,10 @@ class _Adaptation:
         if self.model.dialect is Dialect.OPENAI and spec.HasField("top_k"):
             spec.ClearField("top_k")
             self.note("top_k")
-        if sampling is Sampling.WITHOUT_REASONING and not spec.reasoning.effort:
+        asked = spec.HasField("temperature") or spec.HasField("top_p")
+        if asked and sampling is Sampling.WITHOUT_REASONING and not spec.reasoning.effort:
             # These models do not reason unless asked to; they want that said before they sample.
-            if spec.HasField("temperature") or spec.HasField("top_p"):
-                spec.reasoning.effort = EFFORTS[0]
+            spec.reasoning.effort = EFFORTS[0]
         thinks = self.model.dialect is Dialect.ANTHROPIC and spec.reasoning.mode in ("enabled", "adaptive")
         reasons = sampling is Sampling.WITHOUT_REASONING and spec.reasoning.effort != EFFORTS[0]
         if sampling is Sampling.NONE or thinks or reasons:
@@ -229,7 +233,10 @@ def read_object(text: str, field: str) -> dict[str, Any]:
 
 
 def _nearest(effort: str, known: Sequence[str]) -> str:
-    """The known word that is closest, the lesser one of two; a word that no vendor is known to have stays as it is."""
+    """The known word that is closest, the lesser one of two.
+
+    A word that no vendor is known to have stays as it is.
+    """
     if not known or effort in known:
         return effort if known else ""
     if effort not in EFFORTS:

@@ -1,4 +1,7 @@
-"""Carries a plan out: budget, adaptation, attempts, and the next model when one fails before its first word."""
+"""Carries a plan out.
+
+Budget, adaptation, attempts, and the next model when one fails before its first word.
+"""
 
 import asyncio
 import logging
@@ -10,7 +13,6 @@ from dataclasses import dataclass
 from quartet.common.v1.decision_pb2 import Decision
 from quartet.common.v1.generation_pb2 import Completion, Delta
 from quartet.router.v1.router_pb2 import Prompt
-
 from services.kit.call import Call
 from services.kit.errors import QuartetError, Unavailable
 from services.router.domain import failures
@@ -59,7 +61,10 @@ class Attempts:
         self._reasons: set[str] = set()
 
     async def after(self, failure: QuartetError) -> None:
-        """Returns when `model` is to be tried, after a pause where it is the same; else raises the failure."""
+        """Returns when `model` is to be tried, after a pause where it is the same.
+
+        Else raises the failure.
+        """
         model = self.model
         self.failed[model.id] = failure.message
         self._reasons.add(failure.reason)
@@ -122,7 +127,7 @@ class Answering:
     async def stream(
         self, prompt: Prompt, plan: Plan, call: Call
     ) -> AsyncGenerator[Decision | Delta | Completion]:
-        """The decision once a provider has accepted, then deltas, and last the completion without its message.
+        """The decision once a provider has accepted, then deltas, last the completion without its message.
 
         Before the first delta a failure moves on silently; after it, it is raised.
         """

@@ -71,8 +71,8 @@ class Traits:
         output_limit: The name of the parameter that limits the output, in OpenAI's dialect.
         forced_tools: Whether a tool call can be required.
         reasoning_with_tools: Whether it can reason where tools are offered.
-        efforts: The words for reasoning effort that it knows, least first; empty when it has no such parameter.
-        prefill: Whether the last message may be the beginning of its own answer.
+        efforts: The words for reasoning effort that it knows, least first; empty when it has no such
+        parameter. prefill: Whether the last message may be the beginning of its own answer.
     """
 
     sampling: Sampling = Sampling.ANY
@@ -129,7 +129,10 @@ class CatalogueError(ValueError):
 
 
 class Catalogue:
-    """Every model by id and alias; raises CatalogueError for names used twice, unknown successors and circles."""
+    """Every model by id and alias.
+
+    Raises CatalogueError for names used twice, unknown successors and circles.
+    """
 
     def __init__(self, models: Sequence[Model], *, default_embedding: str) -> None:
         self._models = {model.id: model for model in models}

@@ -6,7 +6,6 @@ from datetime import date
 
 from quartet.common.v1 import decision_pb2 as pb
 from quartet.router.v1.router_pb2 import Prompt
-
 from services.kit.errors import InvalidArgument
 from services.router.domain.catalogue import Capability, Catalogue, Model, Providers
 from services.router.domain.features import Features, read_features
@@ -71,7 +70,8 @@ class Decider:
 
         Raises:
             NotFound: The named model or route does not exist.
-            InvalidArgument: No model can serve it: `NO_MODEL_CONFIGURED` when a setting would help, `NO_MODEL_FITS`
+            InvalidArgument: No model can serve it: `NO_MODEL_CONFIGURED` when a setting would help,
+            `NO_MODEL_FITS`
                 when the prompt asks for what none can do.
         """
         features = read_features(prompt)
@@ -185,8 +185,8 @@ class Decider:
         reasons = "; ".join(f"{candidate.model}: {candidate.rejected_because}" for candidate in candidates)
         if unconfigured:
             return InvalidArgument(
-                f"no model is configured that can serve this request: set one of {', '.join(VENDOR_VARIABLES)} "
-                f"({reasons})",
+                "no model is configured that can serve this request: "
+                f"set one of {', '.join(VENDOR_VARIABLES)} ({reasons})",
                 reason="NO_MODEL_CONFIGURED",
                 metadata={"variables": ",".join(VENDOR_VARIABLES)},
             )
@@ -212,7 +212,10 @@ def revise(decision: pb.Decision, model: Model, failures: Mapping[str, str]) -> 
 
 
 def _output_limit(prompt: Prompt, route: Route, model: Model) -> int:
-    """The smallest of what the request asks, the route allows and the model can; a named model has no route."""
+    """The smallest of what the request asks, the route allows and the model can.
+
+    A named model has no route.
+    """
     limits = [model.max_output_tokens]
     if prompt.spec.HasField("max_output_tokens"):
         limits.append(prompt.spec.max_output_tokens)

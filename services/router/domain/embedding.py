@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 from quartet.common.v1.generation_pb2 import Budget, Usage
 from quartet.router.v1.router_pb2 import EmbedResponse
-
 from services.kit.call import Call
 from services.kit.errors import InvalidArgument, QuartetError
 from services.router.domain.answering import Attempts, RetryPolicy

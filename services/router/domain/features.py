@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from quartet.common.v1 import message_pb2 as message
 from quartet.common.v1.generation_pb2 import GenerationSpec, ResponseFormat, ToolChoice
 from quartet.router.v1.router_pb2 import Prompt
-
 from services.router.domain.catalogue import Capability
 
 CHARS_PER_TOKEN = 4
@@ -21,7 +20,7 @@ SCANNED_TAIL_CHARS = 1_000
 """Rules read the beginning and the end of a long text: instructions stand there, and the time is bounded."""
 
 _FORCED = (ToolChoice.MODE_REQUIRED, ToolChoice.MODE_NAMED)
-_WORDS = re.compile(r"[a-z0-9_+#]+(?:['’][a-z]+)?")
+_WORDS = re.compile(r"[a-z0-9_+#]+(?:['\u2019][a-z]+)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +29,8 @@ class Features:
 
     Attributes:
         text: The last user message without its passages, cut to what rules read.
-        spoken: Its lower-case words with a single space around each, so that ` word ` finds whole words and phrases.
-        words: The same words as a set.
+        spoken: Its lower-case words with a single space around each, so that ` word ` finds whole words and
+        phrases. words: The same words as a set.
         length_chars: Of the last user message, before it was cut.
         needs: What a model must be able to do.
         has_tools: True when the client declares tools; such a prompt stays with a model.

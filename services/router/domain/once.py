@@ -7,7 +7,6 @@ import secrets
 from collections.abc import Awaitable, Callable
 
 from quartet.router.v1.router_pb2 import GenerateRequest, GenerateResponse
-
 from services.kit.call import Call
 from services.kit.errors import AlreadyExists, ResourceExhausted
 from services.router.ports import AnswerStore, StoreUnavailableError

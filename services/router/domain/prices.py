@@ -42,7 +42,10 @@ class Prices:
     by_kind: Mapping[TokenKind, Price] = field(default_factory=dict)
 
     def per_mtok(self, kind: TokenKind) -> int:
-        """Micro-USD for a million tokens of the kind; 0 when neither it nor the containing kind has a price."""
+        """Micro-USD for a million tokens of the kind.
+
+        0 when neither it nor the containing kind has a price.
+        """
         price = self.by_kind.get(kind)
         if price is not None:
             return price.micro_usd_per_mtok
@@ -56,7 +59,10 @@ class Prices:
 
 
 def cost_of(usage: Usage, prices: Prices) -> int:
-    """The cost of one call in micro-USD, rounded up to a whole one; counts that contradict are read as the larger."""
+    """The cost of one call in micro-USD, rounded up to a whole one.
+
+    Counts that contradict are read as the larger.
+    """
     cached, written = usage.cached_input_tokens, usage.cache_write_tokens
     plain = max(0, usage.input_tokens - cached - written)
     reasoning = min(usage.reasoning_tokens, usage.output_tokens)
@@ -76,7 +82,10 @@ def estimate_cost(prices: Prices, *, input_tokens: int, output_tokens: int) -> i
 
 
 def affordable_output_tokens(prices: Prices, *, input_tokens: int, micro_usd: int) -> int | None:
-    """How many output tokens the money buys after the input; None for any number, negative when the input is too dear."""
+    """How many output tokens the money buys after the input.
+
+    None for any number, negative when the input is too dear.
+    """
     left = micro_usd * TOKENS_PER_PRICE - input_tokens * prices.per_mtok(TokenKind.INPUT)
     if left < 0:
         return -1

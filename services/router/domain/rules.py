@@ -1,4 +1,4 @@
-"""Rules recognise the intent of a prompt by its words, patterns and length, in an order that their priorities fix."""
+"""Rules recognise the intent of a prompt by words, patterns and length, in the order of their priorities."""
 
 import re
 from collections.abc import Sequence
@@ -96,20 +96,26 @@ class RuleSet:
         self._rules = tuple(sorted(rules, key=lambda rule: -rule.priority))
 
     def decide(self, features: Features, *, models_only: bool) -> Rule | None:
-        """The first rule that matches, or None; `models_only` passes over those with a handler of their own."""
+        """The first rule that matches, or None.
+
+        `models_only` passes over those with a handler of their own.
+        """
         for rule in self._rules:
             if not (models_only and rule.handler is not None) and rule.matches(features):
                 return rule
         return None
 
     def check(self, features: Features) -> None:
-        """Raises RuleConflictError when two rules of the same priority match: neither could be told to come first."""
+        """Raises RuleConflictError when two rules of the same priority match.
+
+        Neither could be told to come first.
+        """
         seen: dict[int, Rule] = {}
         for rule in self._rules:
             if rule.matches(features):
                 other = seen.setdefault(rule.priority, rule)
                 if other is not rule:
                     raise RuleConflictError(
-                        f"the rules {other.name!r} and {rule.name!r} of priority {rule.priority} both match it: "
+                        f"the rules {other.name!r} and {rule.name!r} of priority {rule.priority} both match: "
                         "give one of them another priority"
                     )

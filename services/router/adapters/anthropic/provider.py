@@ -5,8 +5,8 @@ from contextlib import aclosing
 from typing import Any
 
 import anthropic
-from quartet.common.v1.generation_pb2 import Completion, GenerationSpec
 
+from quartet.common.v1.generation_pb2 import Completion, GenerationSpec
 from services.kit.call import Call
 from services.kit.errors import QuartetError
 from services.router.adapters.anthropic.requests import encode_request, uses_sampling

@@ -5,9 +5,17 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import orjson
-from quartet.common.v1.generation_pb2 import GenerationSpec, ResponseFormat, Tool, ToolChoice
-from quartet.common.v1.message_pb2 import ROLE_ASSISTANT, ROLE_SYSTEM, Media, Part, Thinking, ToolCall
 
+from quartet.common.v1.generation_pb2 import GenerationSpec, ResponseFormat, Tool, ToolChoice
+from quartet.common.v1.message_pb2 import (
+    ROLE_ASSISTANT,
+    ROLE_SYSTEM,
+    Media,
+    Part,
+    Thinking,
+    ToolCall,
+    ToolResult,
+)
 from services.router.adapters.rendering import PassageNumbers
 from services.router.domain.adaptation import ModelRequest, read_object
 
@@ -22,7 +30,10 @@ Block = dict[str, Any]
 
 
 def encode_request(request: ModelRequest, *, stream: bool) -> bytes:
-    """The body of a call; `extra_json` adds what the canonical form has no field for, and replaces nothing."""
+    """The body of a call.
+
+    `extra_json` adds what the canonical form has no field for, and replaces nothing.
+    """
     spec = request.spec
     numbers = PassageNumbers()
     body: dict[str, Any] = {
@@ -115,7 +126,10 @@ def _system(request: ModelRequest, numbers: PassageNumbers) -> Iterator[Block]:
 
 
 def _messages(request: ModelRequest, numbers: PassageNumbers) -> list[Block]:
-    """Turns of one side are joined: the results of parallel tool calls must stand in one message, and first in it."""
+    """Turns of one side are joined.
+
+    The results of parallel tool calls must stand in one message, and first in it.
+    """
     messages: list[Block] = []
     for turn in request.messages:
         if turn.role == ROLE_SYSTEM:
@@ -140,34 +154,41 @@ def _blocks(parts: Iterable[Part], request: ModelRequest, numbers: PassageNumber
 
 def _block(part: Part, request: ModelRequest, numbers: PassageNumbers) -> Block | None:
     match part.WhichOneof("kind"):
-        case "text":
+        case "text" | "refusal":
+            text = part.text or part.refusal
             # The API refuses blocks of empty text.
-            return {"type": "text", "text": part.text} if part.text else None
-        case "refusal":
-            return {"type": "text", "text": part.refusal} if part.refusal else None
+            return {"type": "text", "text": text} if text else None
         case "passage":
             return {"type": "text", "text": numbers.render(part.passage)}
         case "image":
             return {"type": "image", "source": _source(part.image)}
         case "document":
-            block: Block = {"type": "document", "source": _source(part.document)}
-            if part.document.filename:
-                block["title"] = part.document.filename
-            return block
+            return _document(part.document)
         case "tool_call":
             return _tool_use(part.tool_call)
         case "tool_result":
-            result: Block = {"type": "tool_result", "tool_use_id": part.tool_result.tool_call_id}
-            content = list(_blocks(part.tool_result.content, request, numbers))
-            if content:
-                result["content"] = content
-            if part.tool_result.is_error:
-                result["is_error"] = True
-            return result
+            return _tool_result(part.tool_result, request, numbers)
         case "thinking" if request.keeps_thinking:
             return _thinking(part.thinking)
         case _:
             return None
+
+
+def _document(document: Media) -> Block:
+    block: Block = {"type": "document", "source": _source(document)}
+    if document.filename:
+        block["title"] = document.filename
+    return block
+
+
+def _tool_result(result: ToolResult, request: ModelRequest, numbers: PassageNumbers) -> Block:
+    block: Block = {"type": "tool_result", "tool_use_id": result.tool_call_id}
+    content = list(_blocks(result.content, request, numbers))
+    if content:
+        block["content"] = content
+    if result.is_error:
+        block["is_error"] = True
+    return block
 
 
 def _tool_use(call: ToolCall) -> Block:

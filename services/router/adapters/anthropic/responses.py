@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import orjson
+
 from quartet.common.v1 import generation_pb2 as pb
 from quartet.common.v1.message_pb2 import ROLE_ASSISTANT, Citation, Message, Part, Thinking, ToolCall
 
@@ -47,7 +48,10 @@ def _end(completion: pb.Completion, fields: Mapping[str, Any]) -> None:
 
 
 def _usage(usage: Mapping[str, Any]) -> pb.Usage:
-    """The dialect counts cached and cache-written tokens apart from the input; the canonical form within it."""
+    """The dialect counts cached and cache-written tokens apart from the input.
+
+    The canonical form within it.
+    """
     cached = usage.get("cache_read_input_tokens") or 0
     written = usage.get("cache_creation_input_tokens") or 0
     details = usage.get("output_tokens_details") or {}

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
+
 from quartet.common.v1 import message_pb2 as message
 from quartet.router.v1.router_pb2 import Prompt
-
 from services.router.adapters.config.source import Source, Strict
 from services.router.domain.catalogue import Capability, Catalogue
 from services.router.domain.features import Features, read_features

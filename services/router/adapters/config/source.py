@@ -29,7 +29,10 @@ Content = TypeVar("Content", bound=BaseModel)
 
 
 class Source:
-    """A YAML file with the place of every value in it; raises ConfigError when it cannot be read or parsed."""
+    """A YAML file with the place of every value in it.
+
+    Raises ConfigError when it cannot be read or parsed.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -5,9 +5,9 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+
 from quartet.common.v1 import generation_pb2 as pb
 from quartet.common.v1.message_pb2 import ROLE_ASSISTANT, ROLE_USER, Citation, Message, Part, Passage
-
 from services.kit.call import Call
 from services.kit.errors import ResourceExhausted, Unavailable
 from services.router.adapters.extractive.selection import Embed, Pick, Source, select_sentences
@@ -102,7 +102,10 @@ def read_task(messages: Sequence[Message]) -> tuple[str, list[tuple[int, Passage
 def _state(
     picks: Sequence[Pick], passages: Sequence[tuple[int, Passage]], max_output_tokens: int
 ) -> Iterator[_Statement]:
-    """Each pick as a statement with a mark, as long as the answer may be; a first one that is too long is left out."""
+    """Each pick as a statement with a mark, as long as the answer may be.
+
+    A first one that is too long is left out.
+    """
     length = 0
     for pick in picks:
         number, passage = passages[pick.passage]

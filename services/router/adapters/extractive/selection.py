@@ -50,7 +50,10 @@ class Source:
 
 
 async def select_sentences(question: str, sources: Sequence[Source], embed: Embed) -> list[Pick]:
-    """At most MAX_PICKS sentences that answer, in the order of the passages; none when no score reaches FLOOR."""
+    """At most MAX_PICKS sentences that answer, in the order of the passages.
+
+    None when no score reaches FLOOR.
+    """
     found = [
         (number, sentence)
         for number, source in enumerate(sources)

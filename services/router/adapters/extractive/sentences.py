@@ -6,15 +6,20 @@ from dataclasses import dataclass
 MAX_SENTENCE_CHARS = 1_000
 """Longer runs without an end are cut at a space: tables and listings have no full stops."""
 
-_END = re.compile(r"""[.!?…]+["'”’)\]]*(?=\s+)|[。！？]|\n[ \t]*\n+|\n(?=[ \t]*(?:[-*•#|]|\d{1,2}[.)])\s)""")
+_END = re.compile(
+    r"""[.!?\u2026]+["'\u201d\u2019)\]]*(?=\s+)"""  # Western sentences, with what closes after their end
+    r"|[\u3002\uff01\uff1f]"  # Chinese and Japanese ones
+    r"|\n[ \t]*\n+"  # paragraphs
+    r"|\n(?=[ \t]*(?:[-*\u2022#|]|\d{1,2}[.)])\s)"  # points of a list, rows, headings
+)
 _ABBREVIATION = re.compile(
-    r"(?:^|[\s(])(?:mr|mrs|ms|dr|prof|sr|jr|st|vs|etc|e\.g|i\.e|cf|approx|no|nos|vol|fig|al|inc|ltd|co|corp|dept|est|"
-    r"gen|gov|lt|col|sgt|capt|rev|hon|pres|lit|jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec|ca|c|pp|p|ed|eds|"
+    r"(?:^|[\s(])(?:mr|mrs|ms|dr|prof|sr|jr|st|vs|etc|e\.g|i\.e|cf|approx|no|nos|vol|fig|al|inc|ltd|co|corp|"
+    r"dept|est|gen|gov|lt|col|sgt|capt|rev|hon|pres|lit|jan|feb|mar|apr|jun|jul|aug|sept?|oct|nov|dec|ca|c|pp|p|ed|eds|"
     r"[a-z]|(?:[a-z]\.)+[a-z])\.$",
     re.IGNORECASE,
 )
 _ABBREVIATION_WINDOW = 12
-_MARKUP = re.compile(r"\s*(?:[-*•#>|]+|\d{1,2}[.)])\s+")
+_MARKUP = re.compile(r"\s*(?:[-*\u2022#>|]+|\d{1,2}[.)])\s+")
 
 
 @dataclass(frozen=True, slots=True)

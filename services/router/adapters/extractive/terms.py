@@ -4,30 +4,19 @@ import re
 
 _WORD = re.compile(r"\w+")
 _STOP_WORDS = frozenset(
-    """
-    a about after again all am an and any are as at be because been before being below between both but by can could
-    did do does doing down during each few for from further had has have having he her here hers him his how i if in
-    into is it its itself just me more most my no nor not now of off on once only or other our out over own please same
-    she should so some such tell than that the their them then there these they this those through to too under until
-    up us very was we were what when where which while who whom whose why will with would you your
-    """.split()
+    (
+        "a about after again all am an and any are as at be because been before being below between both but "
+        "by can could did do does doing down during each few for from further had has have having he her "
+        "here "
+        "hers him his how i if in into is it its itself just me more most my no nor not now of off on once "
+        "only or other our out over own please same she should so some such tell than that the their them "
+        "then there these they this those through to too under until up us very was we were what when where "
+        "which while who whom whose why will with would you your"
+    ).split()
 )
 _SUFFIXES = (
-    "ations",
-    "ation",
-    "ments",
-    "ment",
-    "ings",
-    "ing",
-    "ies",
-    "ied",
-    "ers",
-    "er",
-    "ed",
-    "es",
-    "ly",
-    "s",
-    "e",
+    *("ations", "ation", "ments", "ment", "ings", "ing"),
+    *("ies", "ied", "ers", "er", "ed", "es", "ly", "s", "e"),
 )
 _MIN_STEM_CHARS = 3
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import openai
 import orjson
-from quartet.common.v1.generation_pb2 import Completion
 
+from quartet.common.v1.generation_pb2 import Completion
 from services.kit.call import Call
 from services.kit.errors import QuartetError
 from services.router.adapters.openai.requests import encode_request

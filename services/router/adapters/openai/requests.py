@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import orjson
+
 from quartet.common.v1.generation_pb2 import GenerationSpec, ResponseFormat, Tool, ToolChoice
 from quartet.common.v1.message_pb2 import (
     ROLE_ASSISTANT,
@@ -16,7 +17,6 @@ from quartet.common.v1.message_pb2 import (
     ToolCall,
     ToolResult,
 )
-
 from services.kit.errors import InvalidArgument
 from services.router.adapters.rendering import PassageNumbers
 from services.router.domain.adaptation import ModelRequest, read_object
@@ -25,7 +25,10 @@ _CHOICES = {ToolChoice.MODE_AUTO: "auto", ToolChoice.MODE_NONE: "none", ToolChoi
 
 
 def encode_request(request: ModelRequest, *, stream: bool) -> bytes:
-    """The body of a call; `extra_json` adds what the canonical form has no field for, and replaces nothing."""
+    """The body of a call.
+
+    `extra_json` adds what the canonical form has no field for, and replaces nothing.
+    """
     spec = request.spec
     body: dict[str, Any] = {
         "model": request.model.upstream,

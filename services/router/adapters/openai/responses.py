@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import orjson
+
 from quartet.common.v1 import generation_pb2 as pb
 from quartet.common.v1.message_pb2 import ROLE_ASSISTANT, Message, Part, Thinking, ToolCall
 

@@ -34,7 +34,10 @@ if redis.call('HGET', KEYS[1], 'owner') == ARGV[1] then redis.call('DEL', KEYS[1
 
 
 class RedisAnswers:
-    """One hash for each tenant and key: `fingerprint`, and `owner` while it is made or `answer` once it is."""
+    """One hash for each tenant and key.
+
+    `fingerprint`, and `owner` while it is made or `answer` once it is.
+    """
 
     def __init__(self, url: str) -> None:
         self._redis = redis.Redis.from_url(

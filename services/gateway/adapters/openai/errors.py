@@ -18,7 +18,7 @@ _KINDS: Mapping[type[QuartetError], tuple[int, str]] = {
     errors.AlreadyExists: (409, _INVALID),
     errors.Aborted: (409, _INVALID),
     errors.ResourceExhausted: (429, "rate_limit_error"),
-    errors.Unimplemented: (501, _INVALID),
+    errors.Unimplemented: (501, "server_error"),
     errors.Unavailable: (503, "server_error"),
     errors.DeadlineExceeded: (504, "server_error"),
 }

@@ -2,7 +2,21 @@ from __future__ import annotations
 
 import typer
 
-from services.cli.commands import envoy_config, migrate, serve, up
+from services.cli.commands import (
+    ask,
+    chat,
+    documents,
+    envoy_config,
+    explain,
+    ingest,
+    jobs,
+    migrate,
+    models,
+    runs,
+    serve,
+    status,
+    up,
+)
 
 # Command modules import what they need inside the command, so that `--help` stays quick.
 app = typer.Typer(
@@ -16,6 +30,17 @@ app.command()(up.up)
 app.command()(serve.serve)
 app.command()(migrate.migrate)
 app.command()(envoy_config.envoy_config)
+app.command()(ingest.ingest)
+app.command()(ask.ask)
+app.command()(chat.chat)
+app.command()(explain.explain)
+app.command()(status.status)
+app.command()(models.models)
+app.command()(documents.collections)
+app.command()(documents.search)
+app.add_typer(documents.app, name="documents")
+app.add_typer(jobs.app, name="jobs")
+app.add_typer(runs.app, name="runs")
 
 
 def main() -> None:

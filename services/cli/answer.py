@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from quartet.common.v1 import generation_pb2, message_pb2, run_pb2, stage_pb2
 from quartet.common.v1.decision_pb2 import Decision
 from quartet.gateway.v1 import document_pb2, gateway_pb2
-
 from services.cli.client import STREAM_TIMEOUT_S, Client
 from services.cli.progress import describe_event, describe_stage
 from services.kit.errors import QuartetError

@@ -8,11 +8,12 @@ from urllib.parse import urlsplit
 
 import grpc
 from grpc_health.v1 import health_pb2  # type: ignore[import-untyped]
-from quartet.gateway.v1 import document_pb2, gateway_pb2, run_pb2
 
+from quartet.gateway.v1 import document_pb2, gateway_pb2, run_pb2
 from services.cli.settings import ClientSettings
 from services.kit.call import Call
-from services.kit.client import MAX_MESSAGE_BYTES, Channel, remote
+from services.kit.channel import MAX_MESSAGE_BYTES, Channel
+from services.kit.client import remote
 from services.kit.names import TRACE_ID_HEADER
 
 UNARY_TIMEOUT_S = 120.0

@@ -3,7 +3,6 @@
 import uuid
 
 from quartet.common.v1 import message_pb2
-
 from services.cli.answer import find_sources, make_generation, stream_answer, user_message
 from services.cli.client import Client
 from services.cli.presentation import Screen

@@ -10,7 +10,6 @@ from quartet.common.v1.document_pb2 import Collection
 from quartet.gateway.v1.document_pb2 import ListCollectionsRequest
 from quartet.gateway.v1.gateway_pb2 import ListModelsRequest, Model
 from quartet.gateway.v1.run_pb2 import ListRunsRequest
-
 from services.cli.client import Client
 from services.cli.render import plain
 from services.cli.session import advise, describe
@@ -115,7 +114,7 @@ async def _ask(client: Client, name: str, answer: Awaitable[Found]) -> tuple[Par
         part = Part(
             name="key" if isinstance(error, Unauthenticated) else name,
             took_s=time.monotonic() - started,
-            problem=describe(error, client.trace_id),
+            problem=describe(error, client),
             advice=advise(error, client)
             or "Start the suite with `make run`, or look at what the one that runs says.",
         )

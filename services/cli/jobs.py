@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 from quartet.common.v1 import document_pb2
 from quartet.gateway.v1 import document_pb2 as gateway_document_pb2
-
 from services.cli.client import STREAM_TIMEOUT_S, Client
 from services.cli.progress import counted
 from services.cli.render import console, enum_word, print_json, printable

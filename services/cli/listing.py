@@ -3,11 +3,11 @@
 from collections.abc import Iterable
 
 from google.protobuf.timestamp_pb2 import Timestamp
+from rich.console import Console
+
 from quartet.common.v1.document_pb2 import Collection, Document
 from quartet.common.v1.run_pb2 import Run
 from quartet.gateway.v1.gateway_pb2 import Model
-from rich.console import Console
-
 from services.cli.progress import state_of, stop_reason_of
 from services.cli.render import print_table, usd
 
@@ -38,8 +38,8 @@ def print_models(out: Console, models: Iterable[Model]) -> None:
         (
             one.id,
             one.provider or one.kind,
-            usd(one.input_micro_usd_per_mtok),
-            usd(one.output_micro_usd_per_mtok),
+            usd(one.input_micro_usd_per_mtok) if one.kind == "model" else "",
+            usd(one.output_micro_usd_per_mtok) if one.kind == "model" else "",
             "ready" if one.available else one.unavailable_because or "not available",
         )
         for one in models

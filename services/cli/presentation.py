@@ -2,12 +2,12 @@
 
 from typing import Any
 
+from rich.console import Console
+
 from quartet.common.v1 import generation_pb2
 from quartet.common.v1.decision_pb2 import Decision
 from quartet.common.v1.message_pb2 import Citation, Passage
 from quartet.common.v1.run_pb2 import Run
-from rich.console import Console
-
 from services.cli.answer import Answer, text_of
 from services.cli.progress import counted, describe_run, is_partial, stop_reason_of
 from services.cli.render import console, enum_word, plain, printable, usd

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 
 from quartet.common.v1 import run_pb2, stage_pb2
-
 from services.cli.render import enum_word
 
 

@@ -59,15 +59,22 @@ def enum_word(name: str, prefix: str) -> str:
 
 
 def plain(message: Message) -> Any:
-    """A message as JSON takes it: the proto's names, absent fields left out, 64-bit numbers as numbers."""
+    """A message as JSON takes it: the proto's names, 64-bit numbers as numbers, enums by name.
+
+    Every field is there, but those that know absence (messages, oneofs, `optional`) when they are absent.
+    """
     if isinstance(message, Timestamp):
         return message.ToJsonString()
     if isinstance(message, Duration):
         return message.ToMilliseconds() / 1000
-    return {field.name: _plain_field(field, value) for field, value in message.ListFields()}
+    return {
+        field.name: _plain_field(field, getattr(message, field.name))
+        for field in message.DESCRIPTOR.fields
+        if not field.has_presence or message.HasField(field.name)
+    }
 
 
-def _plain_field(field: FieldDescriptor, value: Any) -> Any:
+def _plain_field(field: Any, value: Any) -> Any:
     if field.message_type is not None and field.message_type.GetOptions().map_entry:
         inner = field.message_type.fields_by_name["value"]
         return {str(key): _plain_value(inner, item) for key, item in value.items()}
@@ -76,7 +83,7 @@ def _plain_field(field: FieldDescriptor, value: Any) -> Any:
     return _plain_value(field, value)
 
 
-def _plain_value(field: FieldDescriptor, value: Any) -> Any:
+def _plain_value(field: Any, value: Any) -> Any:
     if field.type == FieldDescriptor.TYPE_MESSAGE:
         return plain(value)
     if field.type == FieldDescriptor.TYPE_BYTES:

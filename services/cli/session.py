@@ -9,7 +9,7 @@ import typer
 from services.cli.client import Client, connect
 from services.cli.render import console, printable
 from services.cli.settings import ClientSettings
-from services.kit.errors import Internal, QuartetError, Unauthenticated, Unavailable
+from services.kit.errors import Internal, QuartetError, Unauthenticated
 from services.kit.settings import SettingsError
 
 FAILURE = 1
@@ -50,16 +50,18 @@ async def _connected(settings: ClientSettings, command: Callable[[Client], Corou
 
 
 def print_error(error: QuartetError, client: Client) -> None:
-    """Writes an error's line to stderr, and below it what to do where the server did not say."""
+    """Writes an error's line to stderr, and below it what to do where the server could not say."""
     to = console(stderr=True)
-    to.print(f"error: {describe(error, client.trace_id)}", style="red")
-    hint = advise(error, client)
-    if hint:
-        to.print(f"       {hint}", style="dim")
+    to.print(f"error: {describe(error, client)}", style="red")
+    if advice := advise(error, client):
+        to.print(f"       {advice}", style="dim")
 
 
-def describe(error: QuartetError, trace_id: str = "") -> str:
+def describe(error: QuartetError, client: Client) -> str:
     """An error on one line: its message, and in brackets what programs and operators look for."""
+    message = error.message
+    if error.reason == "PEER_UNREACHABLE":
+        message = f"no suite answers at {client.settings.url}: {message.rpartition(': ')[2]}"
     facts = [error.reason]
     facts += [f"field {name}" for name in dict.fromkeys(_fields(error))]
     facts += [f"{violation.subject}: {violation.description}" for violation in error.quota_violations]
@@ -67,18 +69,15 @@ def describe(error: QuartetError, trace_id: str = "") -> str:
         facts.append(f"retry after {error.retry_after_s:g} s")
     if error_id := error.metadata.get("id"):
         facts.append(f"error id {error_id}")
-    if trace_id:
-        facts.append(f"trace {trace_id}")
-    return " ".join(printable(f"{error.message} [{', '.join(facts)}]").split())
+    if client.trace_id:
+        facts.append(f"trace {client.trace_id}")
+    return " ".join(printable(f"{message} [{', '.join(facts)}]").split())
 
 
 def advise(error: QuartetError, client: Client) -> str:
     """What the caller can do about an error that the server cannot explain; empty where it did."""
-    if isinstance(error, Unavailable) and error.reason == "PEER_UNREACHABLE":
-        return (
-            f"Is the suite up at {client.settings.url}? Start it with `make run` (or `quartet up`), "
-            "or set QUARTET_URL to where it is."
-        )
+    if error.reason == "PEER_UNREACHABLE":
+        return "Start it with `make run` (or `quartet up`), or set QUARTET_URL to where it is."
     if isinstance(error, Unauthenticated):
         tried = "The key that was sent is not valid" if client.has_key else "No key was sent"
         return (

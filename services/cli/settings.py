@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -100,10 +101,17 @@ class ClientSettings(KitSettings):
 
     model_config = SettingsConfigDict(env_prefix="QUARTET_")
 
-    url: str = Field(default="http://127.0.0.1:8080", pattern=r"^https?://[^/\s]+/?$")
+    url: str = "http://127.0.0.1:8080"
     """The edge; https speaks TLS, with the roots of GRPC_DEFAULT_SSL_ROOTS_FILE_PATH where that is set."""
     api_key: str = Field(default="", repr=False)
     home: Path = Path(".quartet")
+
+    @field_validator("url")
+    @classmethod
+    def _check_url(cls, url: str) -> str:
+        if not re.fullmatch(r"https?://[^/\s]+/?", url):
+            raise ValueError("give http://host:port or https://host:port, without a path")
+        return url.rstrip("/")
 
     @property
     def key_file(self) -> Path:

@@ -11,7 +11,6 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.
 def collections(json: JsonOption = False) -> None:
     """List the collections and how much they hold."""
     from quartet.gateway.v1.document_pb2 import ListCollectionsRequest
-
     from services.cli.client import Client
     from services.cli.listing import print_collections
     from services.cli.render import console, print_json
@@ -38,7 +37,6 @@ def list_documents(
 ) -> None:
     """List the documents of a collection, by source."""
     from quartet.gateway.v1.document_pb2 import ListDocumentsRequest
-
     from services.cli.client import Client
     from services.cli.listing import print_documents
     from services.cli.render import console, print_json
@@ -69,7 +67,6 @@ def search(
 ) -> None:
     """Find the passages of a collection that are nearest to a query."""
     from quartet.gateway.v1.document_pb2 import SearchRequest
-
     from services.cli.client import Client
     from services.cli.commands.ask import read_text
     from services.cli.presentation import print_passage

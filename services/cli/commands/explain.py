@@ -6,7 +6,6 @@ from services.cli.commands.ask import AgentOption, CollectionOption, ModelOption
 
 if TYPE_CHECKING:
     from quartet.common.v1.decision_pb2 import Candidate, Decision
-
     from services.cli.client import Client
 
 
@@ -27,7 +26,6 @@ def explain(
 
 async def _explain(client: "Client", target: str, text: str, *, json: bool) -> int:
     from quartet.gateway.v1 import gateway_pb2
-
     from services.cli.answer import make_generation, user_message
     from services.cli.render import print_json
 

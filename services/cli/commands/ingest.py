@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from quartet.common.v1.document_pb2 import IngestJob
     from rich.progress import Progress, TaskID
 
+    from quartet.common.v1.document_pb2 import IngestJob
     from services.cli.client import Client
     from services.cli.upload import Selection
 
@@ -48,7 +48,6 @@ async def _ingest(
     from dataclasses import asdict
 
     from quartet.common.v1.document_pb2 import INGEST_STATE_CANCELLED
-
     from services.cli.jobs import succeeded, total
     from services.cli.progress import counted
     from services.cli.render import console, print_json, printable

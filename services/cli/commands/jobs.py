@@ -14,7 +14,6 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.
 def show(job_id: JobArgument, json: JsonOption = False) -> None:
     """Show how far a job is."""
     from quartet.gateway.v1.document_pb2 import GetIngestJobRequest
-
     from services.cli.client import Client
     from services.cli.jobs import print_job
     from services.cli.session import run
@@ -46,7 +45,6 @@ def watch(job_id: JobArgument, json: JsonOption = False) -> None:
 def cancel(job_id: JobArgument, json: JsonOption = False) -> None:
     """Stop a job; the documents that it stored stay."""
     from quartet.gateway.v1.document_pb2 import CancelIngestJobRequest
-
     from services.cli.client import Client
     from services.cli.jobs import print_job
     from services.cli.session import run

@@ -8,7 +8,6 @@ def models(
 ) -> None:
     """List every name that `--model` takes, with prices, and why one cannot answer."""
     from quartet.gateway.v1.gateway_pb2 import ListModelsRequest
-
     from services.cli.client import Client
     from services.cli.listing import print_models
     from services.cli.render import console, print_json

@@ -15,7 +15,6 @@ def list_runs(
 ) -> None:
     """List the runs, newest first."""
     from quartet.gateway.v1.run_pb2 import ListRunsRequest
-
     from services.cli.client import Client
     from services.cli.listing import print_runs
     from services.cli.render import console, print_json
@@ -36,7 +35,6 @@ def list_runs(
 def show(run_id: RunArgument, json: JsonOption = False) -> None:
     """Show a run: where it is, its answer with citations, what it used."""
     from quartet.gateway.v1.run_pb2 import GetRunRequest
-
     from services.cli.client import Client
     from services.cli.presentation import print_run
     from services.cli.render import console, print_json
@@ -64,7 +62,6 @@ def watch(
 
     from quartet.common.v1.run_pb2 import RUN_STATE_SUCCEEDED, Run
     from quartet.gateway.v1.run_pb2 import WatchRunRequest
-
     from services.cli.client import STREAM_TIMEOUT_S, Client
     from services.cli.presentation import print_run
     from services.cli.progress import describe_event
@@ -94,7 +91,6 @@ def watch(
 def cancel(run_id: RunArgument, json: JsonOption = False) -> None:
     """Stop a run, the step under way included."""
     from quartet.gateway.v1.run_pb2 import CancelRunRequest
-
     from services.cli.client import Client
     from services.cli.progress import describe_run
     from services.cli.render import console, print_json, printable

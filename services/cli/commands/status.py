@@ -48,4 +48,4 @@ def _print_status(found: "Status") -> None:
     elif found.up:
         out.print("\nno collections yet: quartet ingest PATH…")
     if not found.up:
-        console(stderr=True).print(printable(f"error: {found.advice}"), style="red")
+        console(stderr=True).print(printable(f"error: the suite is not up. {found.advice}"), style="red")

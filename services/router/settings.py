@@ -7,7 +7,7 @@ from pydantic_settings import SettingsConfigDict
 
 from services.kit.settings import KitSettings, Port, Seconds, SettingsError
 
-LOOPBACK = {"localhost", "127.0.0.1", "::1", "0.0.0.0"}
+LOOPBACK = {"localhost", "127.0.0.1", "::1", "0.0.0.0"}  # noqa: S104 - compared with, never bound
 
 
 class Settings(KitSettings):

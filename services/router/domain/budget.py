@@ -9,8 +9,9 @@ from services.router.domain.prices import affordable_output_tokens
 class Spending:
     """A request's attempts against its budget.
 
-    A field of the budget that is absent bounds nothing, and zero allows nothing. Attempts that failed are counted as
-    calls; what they cost is not known.
+    A field of the budget that is absent bounds nothing, and zero allows nothing. Attempts that failed are
+    counted as calls; what they cost is not known.
+
     """
 
     def __init__(self, budget: Budget) -> None:
@@ -23,8 +24,8 @@ class Spending:
         """Counts a call to the model and returns how many of the output tokens it may write.
 
         Raises:
-            ResourceExhausted: `BUDGET_EXHAUSTED`, naming the bound, when it does not even cover the input and one
-                token, or is zero.
+            ResourceExhausted: `BUDGET_EXHAUSTED`, naming the bound, when it is zero, or does not even cover
+                the input and one token.
         """
         if self._max_calls is not None and self.model_calls >= self._max_calls:
             raise _exhausted("max_model_calls", self._max_calls)

@@ -1,4 +1,4 @@
-"""What comes of a provider that fails: before its first word nobody notices, after it the error has a type."""
+"""What comes of a provider that fails: nothing before its first word, a typed error after it."""
 
 import asyncio
 import time
@@ -134,14 +134,17 @@ async def test_a_stream_that_breaks_off_ends_with_a_typed_error(
     router: Any, double: ProviderDouble, call: Call, ask: Ask, model: str, fault: Fault
 ) -> None:
     double.script(reply=Reply(text="one two three four"), fault=fault, times=None)
-    text = ""
-    with pytest.raises(Unavailable) as caught:
-        async with aclosing(
-            router.stream_generate(pb.StreamGenerateRequest(prompt=ask(QUESTION, model=model)), call)
-        ) as events:
+    request = pb.StreamGenerateRequest(prompt=ask(QUESTION, model=model))
+    texts: list[str] = []
+
+    async def read() -> None:
+        async with aclosing(router.stream_generate(request, call)) as events:
             async for event in events:
-                text += event.delta.text
-    assert text == "one two "
+                texts.append(event.delta.text)  # noqa: PERF401 - what came before the error counts
+
+    with pytest.raises(Unavailable) as caught:
+        await read()
+    assert "".join(texts) == "one two "
     assert caught.value.reason in ("PROVIDER_INTERRUPTED", "PROVIDER_UNAVAILABLE")
     assert double.calls() == 1
 
@@ -220,8 +223,8 @@ async def test_a_cancelled_call_is_cancelled_at_the_provider(
 ) -> None:
     double.script(fault=Fault(delay_s=30), times=None)
     task = asyncio.create_task(generate(router, ask(QUESTION, model="gpt-6-luna"), call))
-    while not double.calls():
-        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.3)
+    assert double.calls() == 1
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

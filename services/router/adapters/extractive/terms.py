@@ -4,7 +4,7 @@ import re
 
 _WORD = re.compile(r"\w+")
 _STOP_WORDS = frozenset(
-    (
+    (  # noqa: SIM905 - a list of strings would be three times as long
         "a about after again all am an and any are as at be because been before being below between both but "
         "by can could did do does doing down during each few for from further had has have having he her "
         "here "

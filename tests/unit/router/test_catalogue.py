@@ -1,0 +1,91 @@
+from dataclasses import replace
+from datetime import date
+
+import pytest
+
+from services.kit.errors import NotFound
+from services.router.domain.catalogue import Capability, Catalogue, CatalogueError, Dialect, Model
+from services.router.domain.prices import Prices, TokenKind
+from tests.unit.router.conftest import TODAY
+
+
+def model(name: str, **fields: object) -> Model:
+    base = Model(
+        id=name,
+        provider="openai",
+        dialect=Dialect.OPENAI,
+        upstream=name,
+        prices=Prices({}),
+        context_window=1000,
+        max_output_tokens=100,
+        capabilities=frozenset({Capability.EMBEDDINGS}),
+    )
+    return replace(base, **fields)  # type: ignore[arg-type]
+
+
+def test_the_lesson_s_models_are_dead_or_alive_as_their_vendors_say(catalogue: Catalogue) -> None:
+    assert not catalogue.find("gpt-4o-mini").is_dead(TODAY)
+    assert catalogue.find("gpt-4o-mini").is_dead(date(2027, 1, 14))
+    for name, successor in (
+        ("claude-sonnet-4-20250514", "claude-sonnet-5-5"),
+        ("claude-opus-4-20250514", "claude-opus-5-5"),
+    ):
+        served, warnings = catalogue.succeed(catalogue.find(name), TODAY)
+        assert served.id == successor
+        assert len(warnings) == 1
+
+
+def test_a_model_that_will_be_shut_down_is_served_with_a_warning(catalogue: Catalogue) -> None:
+    served, warnings = catalogue.succeed(catalogue.find("gpt-4o-mini"), TODAY)
+    assert served.id == "gpt-4o-mini"
+    assert "2027-01-14" in warnings[0]
+    assert "gpt-6-luna" in warnings[0]
+
+
+def test_every_figure_of_the_shipped_models_has_a_source(catalogue: Catalogue) -> None:
+    for entry in catalogue:
+        assert TokenKind.INPUT in entry.prices.by_kind, entry.id
+        assert all(price.source and price.as_of for price in entry.prices.by_kind.values())
+
+
+def test_the_price_that_the_vendor_s_page_corrects_is_the_page_s(catalogue: Catalogue) -> None:
+    price = catalogue.find("claude-sonnet-5-5").prices.by_kind[TokenKind.CACHED_INPUT]
+    assert (price.micro_usd_per_mtok, price.source) == (200_000, "anthropic-page")
+
+
+def test_an_alias_leads_to_its_model(catalogue: Catalogue) -> None:
+    assert catalogue.find("claude-sonnet-4-0").id == "claude-sonnet-4-20250514"
+
+
+def test_an_unknown_name_is_answered_with_those_that_come_close(catalogue: Catalogue) -> None:
+    with pytest.raises(NotFound, match=r"did you mean .*claude-haiku-5-5"):
+        catalogue.find("claude-haiku-55")
+    with pytest.raises(NotFound, match="ask for the list"):
+        catalogue.find("zzzzzz")
+
+
+def test_successors_in_a_circle_are_refused() -> None:
+    models = [model("a", successor="b"), model("b", successor="c"), model("c", successor="a")]
+    with pytest.raises(CatalogueError, match="circle"):
+        Catalogue(models, default_embedding="a")
+
+
+def test_a_chain_of_dead_models_ends_at_the_first_that_lives() -> None:
+    dead = date(2020, 1, 1)
+    models = [model("a", successor="b", shutdown=dead), model("b", successor="c", shutdown=dead), model("c")]
+    served, warnings = Catalogue(models, default_embedding="a").succeed(models[0], TODAY)
+    assert served.id == "c"
+    assert len(warnings) == 2
+
+
+@pytest.mark.parametrize(
+    ("models", "fault"),
+    [
+        ([model("a"), model("b", aliases=("a",))], "names two models"),
+        ([model("a", successor="ghost")], "ghost"),
+    ],
+)
+def test_contradictions_are_refused_with_the_model_at_fault(models: list[Model], fault: str) -> None:
+    with pytest.raises(CatalogueError, match=fault) as caught:
+        Catalogue(models, default_embedding="a")
+    assert caught.value.model == len(models) - 1

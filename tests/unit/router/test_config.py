@@ -1,0 +1,118 @@
+from pathlib import Path
+
+import pytest
+
+from services.router.adapters.config.models import read_models
+from services.router.adapters.config.routes import read_routes
+from services.router.adapters.config.source import ConfigError
+from services.router.domain.catalogue import Catalogue, Dialect
+
+MODELS = """\
+sources:
+  own: {title: here, as_of: 2026-11}
+default_embedding: a
+models:
+  - id: a
+    provider: local
+    source: own
+    context_window: 10
+    max_output_tokens: 10
+    capabilities: [embeddings]
+"""
+ROUTES = """\
+default: complex
+named: {max_output_tokens: 100, expected_output_tokens: 10}
+routes:
+  - {name: complex, max_output_tokens: 100, expected_output_tokens: 10, candidates: [gpt-6.1-sol]}
+  - {name: simple, max_output_tokens: 100, expected_output_tokens: 10, candidates: [gpt-6-luna]}
+rules:
+  - {name: greet, priority: 10, route: simple, keywords: [hello]}
+  - {name: world, priority: 10, route: complex, keywords: [world]}
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    path = folder / "file.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("change", "line", "reason"),
+    [
+        (("context_window: 10", "context_window: many"), 8, "valid integer"),
+        (("capabilities: [embeddings]", "capabilities: [flying]"), 10, "Input should be"),
+        (("source: own", "source: rumour"), 7, "'rumour' is not among"),
+        (("default_embedding: a", "default_embedding: b"), 5, "'b' is not there"),
+        (("provider: local", "provider: local\n    colour: red"), 7, "Extra inputs"),
+        (("as_of: 2026-11", "as_of: soon"), 2, "match pattern"),
+        (("models:", "models: ["), 5, "expected"),
+    ],
+)
+def test_a_bad_file_of_models_is_refused_with_line_and_reason(
+    tmp_path: Path, change: tuple[str, str], line: int, reason: str
+) -> None:
+    path = write(tmp_path, MODELS.replace(*change))
+    with pytest.raises(ConfigError) as caught:
+        read_models(path)
+    assert str(caught.value).startswith(f"{path}:{line}:")
+    assert reason in str(caught.value)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"absent\.yaml: cannot be read"):
+        read_models(tmp_path / "absent.yaml")
+
+
+def test_a_server_by_url_brings_its_own_models(tmp_path: Path) -> None:
+    text = MODELS + (
+        "servers:\n"
+        "  - name: workstation\n"
+        "    base_url: http://127.0.0.1:11434/v1\n"
+        "    models:\n"
+        "      - {id: ws/llama, upstream: 'llama:70b', context_window: 100, max_output_tokens: 50}\n"
+    )
+    catalogue, servers = read_models(write(tmp_path, text))
+    found = catalogue.find("ws/llama")
+    assert (found.provider, found.dialect, found.upstream) == ("workstation", Dialect.OPENAI, "llama:70b")
+    assert found.prices.are_free
+    assert servers[0].base_url == "http://127.0.0.1:11434/v1"
+
+
+def test_the_shipped_routes_are_the_lesson_s(catalogue: Catalogue) -> None:
+    table = read_routes(Path("config/routes.yaml"), catalogue)
+    assert {route.name: route.max_output_tokens for route in table} == {
+        "simple_faq": 200,
+        "technical": 2000,
+        "complex": 4000,
+        "code_gen": 8000,
+    }
+    assert table.default.name == "complex"
+    assert all(route.candidates[-1] == "local/extractive" for route in table)
+
+
+@pytest.mark.parametrize(
+    ("addition", "line", "reason"),
+    [
+        ('tests:\n  - {prompt: "hello world", rule: greet}\n', 10, "give one of them another priority"),
+        ('tests:\n  - {prompt: "hello", rule: world}\n', 10, "'greet' decides it, not 'world'"),
+        ("  - {name: greet, priority: 1, route: simple}\n", 9, "a second rule"),
+        ("  - {name: other, priority: 1, route: nowhere}\n", 9, "no route 'nowhere'"),
+        ("  - {name: other, priority: 1, route: simple, patterns: ['(']}\n", 9, "not a regular expression"),
+        ("  - {name: other, priority: 1, route: simple, handler: {}}\n", 9, "either a pipeline or the agent"),
+    ],
+)
+def test_a_bad_file_of_routes_is_refused_with_line_and_reason(
+    tmp_path: Path, catalogue: Catalogue, addition: str, line: int, reason: str
+) -> None:
+    path = write(tmp_path, ROUTES + addition)
+    with pytest.raises(ConfigError) as caught:
+        read_routes(path, catalogue)
+    assert str(caught.value).startswith(f"{path}:{line}:")
+    assert reason in str(caught.value)
+
+
+def test_a_candidate_that_does_not_exist_is_refused(tmp_path: Path, catalogue: Catalogue) -> None:
+    path = write(tmp_path, ROUTES.replace("gpt-6-luna", "gpt-0"))
+    with pytest.raises(ConfigError, match=r":5: routes\.1\.candidates\.0: there is no model 'gpt-0'"):
+        read_routes(path, catalogue)

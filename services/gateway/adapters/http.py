@@ -7,8 +7,10 @@ from typing import Any
 
 import orjson
 from google.api.httpbody_pb2 import HttpBody  # type: ignore[import-untyped]
+from opentelemetry import trace
 
 from services.gateway.domain.headers import request_id_of
+from services.kit import names
 from services.kit.call import Call
 from services.kit.errors import QuartetError
 
@@ -52,6 +54,8 @@ async def speak(answer: AsyncGenerator[HttpBody], call: Call, shape: ErrorShape)
                 begun = True
                 yield body
         except QuartetError as error:
+            # To gRPC the answer is a success: only this tells the trace that it is none.
+            trace.get_current_span().set_attribute(names.ERROR_TYPE, error.status)
             value = shape.body(error, request_id_of(call))
             if begun:
                 yield frames(shape.frame(value))

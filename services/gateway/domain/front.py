@@ -4,12 +4,23 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import NamedTuple
 
-from quartet.common.v1 import decision_pb2
+from opentelemetry import trace
+
+from quartet.common.v1 import decision_pb2, generation_pb2
 from quartet.router.v1 import router_pb2
 from services.gateway.domain.admission import Admission, Caller
 from services.gateway.domain.dispatch import Answer, Dispatcher, Event
-from services.gateway.domain.headers import MODEL, name_call, tell_adapted, tell_decision, tell_peer_headers
+from services.gateway.domain.headers import (
+    MODEL,
+    cache_name,
+    handler_name,
+    name_call,
+    tell_adapted,
+    tell_decision,
+    tell_peer_headers,
+)
 from services.gateway.domain.targets import Target
+from services.kit import names
 from services.kit.call import Call
 
 
@@ -51,6 +62,7 @@ class Front:
         await self._admission.check_prompt(caller, order.target, order.prompt)
         peer_call = caller.outgoing(timeout_s=self._unary_timeout_s)
         answer = await self._dispatcher.generate(order.target, order.prompt, peer_call)
+        _trace(caller, answer.decision, answer.completion)
         tell_decision(caller.call, answer.decision)
         tell_adapted(caller.call, answer.completion.adapted)
         if answer.completion.model:
@@ -61,11 +73,15 @@ class Front:
         """The answer piece by piece; its headers are set when the decision comes, first of all."""
         await self._admission.check_prompt(caller, order.target, order.prompt)
         peer_call = caller.outgoing(timeout_s=self._stream_timeout_s)
+        decision = decision_pb2.Decision()
         async with aclosing(self._dispatcher.stream(order.target, order.prompt, peer_call)) as events:
             async for event in events:
                 if isinstance(event, decision_pb2.Decision):
                     tell_decision(caller.call, event)
                     tell_peer_headers(caller.call, peer_call)
+                    decision = event
+                elif isinstance(event, generation_pb2.Completion):
+                    _trace(caller, decision, event)
                 yield event
 
     async def explain(self, caller: Caller, order: Order) -> decision_pb2.Decision:
@@ -73,3 +89,19 @@ class Front:
         await self._admission.check_prompt(caller, order.target, order.prompt)
         peer_call = caller.outgoing(timeout_s=self._unary_timeout_s)
         return await self._dispatcher.explain(order.target, order.prompt, peer_call)
+
+
+def _trace(caller: Caller, decision: decision_pb2.Decision, completion: generation_pb2.Completion) -> None:
+    """Writes into the call's span how it was served and what it cost."""
+    span = trace.get_current_span()
+    if span.is_recording():
+        span.set_attributes(
+            {
+                names.TENANT_ID: caller.call.tenant,
+                names.ROUTE: decision.route,
+                names.RULE: decision.rule,
+                names.HANDLER: handler_name(decision.handler),
+                names.CACHE: cache_name(decision.cache),
+                names.COST_MICRO_USD: completion.usage.cost_micro_usd,
+            }
+        )

@@ -78,9 +78,10 @@ class FakeRouter:
     error_after: int | None = None
     """Deltas to be sent before the error; None raises it at once."""
     pause: asyncio.Event | None = None
-    """Waited for after the first delta."""
+    """Waited for before a whole answer, and after each delta."""
     prompts: list[router_pb2.Prompt] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
     closed: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def route(self, request: router_pb2.RouteRequest, call: Call) -> router_pb2.RouteResponse:
@@ -91,6 +92,11 @@ class FakeRouter:
         self._keep(request.prompt, call)
         if self.error is not None:
             raise self.error
+        if self.pause is not None:
+            try:
+                await self.pause.wait()
+            finally:
+                self.closed.set()
         if self.decision.handler.WhichOneof("kind") != "model":
             return router_pb2.GenerateResponse(decision=self.decision)
         return router_pb2.GenerateResponse(decision=self.decision, completion=self.completion)
@@ -138,6 +144,7 @@ class FakeRouter:
         return router_pb2.ListModelsResponse(models=[model], routes=["simple_faq"])
 
     def _keep(self, prompt: router_pb2.Prompt, call: Call) -> None:
+        self.asked.set()
         self.prompts.append(prompt)
         self.calls.append(call)
 

@@ -7,6 +7,7 @@ from quartet.common.v1 import decision_pb2, generation_pb2, message_pb2, run_pb2
 from quartet.gateway.v1 import gateway_pb2
 from services.gateway.domain.keys import make_key
 from services.kit.errors import (
+    DeadlineExceeded,
     InvalidArgument,
     PermissionDenied,
     Unauthenticated,
@@ -231,6 +232,45 @@ async def test_a_client_that_goes_away_cancels_the_router(gateway: Gateway) -> N
             if event.WhichOneof("event") == "delta":
                 break
     await asyncio.wait_for(gateway.router.closed.wait(), 1)
+
+
+async def test_a_client_that_gives_up_a_whole_answer_cancels_the_router(gateway: Gateway) -> None:
+    gateway.router.pause = asyncio.Event()
+    asking = asyncio.create_task(gateway.native.generate(ask(), gateway.call()))
+    await gateway.router.asked.wait()
+    asking.cancel()
+    await asyncio.wait_for(gateway.router.closed.wait(), 1)
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+
+
+async def test_time_that_runs_out_is_a_typed_error(gateway: Gateway) -> None:
+    gateway.router.pause = asyncio.Event()
+    with pytest.raises(DeadlineExceeded):
+        await gateway.native.generate(ask(), gateway.call(x_quartet_timeout_ms="100"))
+
+
+async def test_hostile_credentials_cost_one_look_up_each_and_open_nothing(gateway: Gateway) -> None:
+    hostile = [
+        "' OR '1'='1",
+        "qk_",
+        "qk_000000000000_",
+        "qk_000000000000_" + "0" * 64,
+        gateway.secret[:-1],
+        gateway.secret + "0",
+        gateway.secret.upper(),
+        "x" * 5000,
+        "Bearer",
+        "%00",
+        "../../etc/passwd",
+        "{{7*7}}",
+    ]
+    for text in hostile:
+        gateway.keys.looked_up.clear()
+        with pytest.raises(Unauthenticated):
+            await gateway.native.generate(ask(), gateway.call(authorization=f"Bearer {text}"))
+        assert len(gateway.keys.looked_up) == 1
+    assert not gateway.router.calls
 
 
 async def test_the_router_can_be_asked_why(gateway: Gateway) -> None:

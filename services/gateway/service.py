@@ -14,6 +14,7 @@ from services.gateway.domain.tokens import TokenCounter, counting_of
 from services.gateway.ports import Router
 from services.kit import telemetry
 from services.kit.call import Call
+from services.kit.errors import InvalidArgument
 
 _FIELDS = {
     decision_pb2.Decision: "decision",
@@ -53,6 +54,10 @@ class GatewayService:
         self, request: gateway_pb2.StreamGenerateRequest, call: Call
     ) -> AsyncGenerator[gateway_pb2.StreamGenerateResponse]:
         caller = await self._front.enter(call, "StreamGenerate")
+        if request.resumable or request.from_event_number:
+            field = "resumable" if request.resumable else "from_event_number"
+            message = "streams cannot be taken up again in this version: leave it out, and ask anew"
+            raise InvalidArgument.field(field, message, reason="RESUME_NOT_OFFERED")
         number = 0
         async with aclosing(self._front.stream(caller, _read(request.generation))) as events:
             async for event in events:

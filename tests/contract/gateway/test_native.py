@@ -273,6 +273,18 @@ async def test_hostile_credentials_cost_one_look_up_each_and_open_nothing(gatewa
     assert not gateway.router.calls
 
 
+async def test_a_stream_that_should_be_resumable_is_refused_rather_than_begun(gateway: Gateway) -> None:
+    for request in (
+        gateway_pb2.StreamGenerateRequest(generation=generation(), resumable=True),
+        gateway_pb2.StreamGenerateRequest(generation=generation(), from_event_number=3),
+    ):
+        seen, error = await read_to_error(gateway.native.stream_generate(request, gateway.call()))
+        assert not seen
+        assert isinstance(error, InvalidArgument)
+        assert error.reason == "RESUME_NOT_OFFERED"
+    assert not gateway.router.calls
+
+
 async def test_the_router_can_be_asked_why(gateway: Gateway) -> None:
     request = gateway_pb2.ExplainRouteRequest(generation=generation(text="Hello world"))
     response = await gateway.native.explain_route(request, gateway.call())

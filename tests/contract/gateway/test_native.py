@@ -161,7 +161,7 @@ async def test_headers_shape_the_request(gateway: Gateway) -> None:
     assert prompt.budget.max_cost_micro_usd == 0
     assert (prompt.session, prompt.idempotency_key, prompt.cache_control) == ("s", "k", "no-store")
     assert prompt.priority == generation_pb2.PRIORITY_CRITICAL
-    assert gateway.router.calls[0].remaining_s() < 2
+    assert gateway.router.calls[0].remaining_s() < 2.5  # gRPC rounds a time up
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ from typing import Protocol
 from quartet.common.v1 import generation_pb2, run_pb2
 from quartet.pipeline.v1 import pipeline_pb2
 from quartet.router.v1 import router_pb2
-
 from services.kit.call import Call
 
 

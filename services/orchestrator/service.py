@@ -7,9 +7,9 @@ from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 
 from opentelemetry import trace
+
 from quartet.common.v1 import run_pb2
 from quartet.orchestrator.v1 import orchestrator_pb2 as pb
-
 from services.kit import names
 from services.kit.call import Call
 from services.kit.errors import InvalidArgument

@@ -3,11 +3,11 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
+from redis.asyncio import Redis
+
 from quartet.orchestrator.v1 import orchestrator_pb2 as _orchestrator  # noqa: F401 - registers the contract
 from quartet.pipeline.v1 import pipeline_pb2 as _pipeline  # noqa: F401 - as above
 from quartet.router.v1 import router_pb2 as _router  # noqa: F401 - as above
-from redis.asyncio import Redis
-
 from services.kit.binding import Binding
 from services.kit.client import local, remote
 from services.kit.settings import SettingsError

@@ -5,7 +5,6 @@ from contextlib import aclosing
 from quartet.common.v1 import generation_pb2, run_pb2
 from quartet.pipeline.v1 import pipeline_pb2
 from quartet.router.v1 import router_pb2
-
 from services.kit.call import Call
 from services.kit.errors import Internal
 from services.orchestrator.domain.judge import judge_answer, judge_retrieval

@@ -4,7 +4,6 @@ import re
 from collections.abc import Iterator, Sequence
 
 from quartet.common.v1 import message_pb2
-
 from services.orchestrator.domain.words import content_words, stem, stems
 
 _SENTENCE = re.compile(r"\S[^\n]*?(?:[.!?]+[\"'\u201d\u2019)]*(?:\s*\[\d+\])*(?=\s|$)|(?=\n|$))")

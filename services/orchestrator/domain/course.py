@@ -5,8 +5,8 @@ from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
-from quartet.common.v1 import error_pb2, generation_pb2, run_pb2
 
+from quartet.common.v1 import error_pb2, generation_pb2, run_pb2
 from services.kit import names, telemetry
 from services.kit.call import Call
 from services.kit.errors import Cancelled, QuartetError, Unavailable

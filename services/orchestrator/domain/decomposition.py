@@ -54,7 +54,7 @@ def _clauses(sentence: str) -> list[str]:
 
 
 def _pair(clause: str) -> list[str]:
-    """`Is A older than B?` becomes the clause about A and the clause about B; lists of more come apart too."""
+    """`Is A older than B?` becomes the clause about A and the clause about B; lists too."""
     match = _PAIR.search(clause)
     if match is None or not (_COMPARING.search(clause) or match["joint"] in {"and", "or"}):
         return []

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from quartet.common.v1 import generation_pb2, message_pb2
-
 from services.orchestrator.domain.words import content_words, entities, stem, stems
 
 CONFIDENCE_FLOOR = 0.7

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from quartet.common.v1 import error_pb2, run_pb2
-
 from services.kit import errors
 from services.orchestrator.domain.progress import RETRIEVAL, SYNTHESIS, Progress, is_weak
 

@@ -3,8 +3,8 @@
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
-from quartet.common.v1 import run_pb2
 
+from quartet.common.v1 import run_pb2
 from services.orchestrator.domain.planner import assemble
 from services.orchestrator.domain.progress import Progress
 from services.orchestrator.domain.prompts import MAX_PLAN_STEPS

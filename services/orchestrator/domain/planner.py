@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 
 from quartet.common.v1 import message_pb2, run_pb2
-
 from services.orchestrator.domain.decomposition import decompose
 from services.orchestrator.domain.progress import Need, Progress
 from services.orchestrator.domain.reformulation import key_of, reformulate

@@ -2,7 +2,6 @@
 
 from quartet.common.v1 import generation_pb2, run_pb2
 from quartet.router.v1 import router_pb2
-
 from services.kit.call import Call
 from services.kit.errors import Cancelled, DeadlineExceeded, QuartetError, ResourceExhausted
 from services.orchestrator.domain.acting import remaining_budget

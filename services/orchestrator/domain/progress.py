@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from quartet.common.v1 import generation_pb2, message_pb2, run_pb2
-
 from services.orchestrator.domain.judge import CONFIDENCE_FLOOR
 from services.orchestrator.domain.reformulation import key_of
 

@@ -4,7 +4,6 @@ from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 
 from quartet.common.v1 import message_pb2
-
 from services.orchestrator.domain.decomposition import decompose
 from services.orchestrator.domain.words import (
     content_words,

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 
 from quartet.common.v1 import generation_pb2, message_pb2, run_pb2
-
 from services.orchestrator.domain.citations import cite
 from services.orchestrator.domain.progress import Progress
 

@@ -3,7 +3,6 @@
 from collections.abc import AsyncGenerator
 
 from quartet.common.v1 import run_pb2
-
 from services.orchestrator.domain.course import now
 from services.orchestrator.ports import Deltas, RunStore, Signal, Signals
 

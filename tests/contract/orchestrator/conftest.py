@@ -43,7 +43,8 @@ def open_orchestrator(
 
     @asynccontextmanager
     async def opened(kind: str = "local", **settings: Any) -> AsyncIterator[Any]:
-        chosen = Settings(database_url=database_url, redis_url=redis_url, executor_id="test", **settings)
+        stores = {"database_url": database_url, "redis_url": redis_url}
+        chosen = Settings(executor_id="test", **{**stores, **settings})
         async with (
             build(chosen, {ROUTER: router, PIPELINE: pipeline}) as (binding,),
             client_of(kind, ORCHESTRATOR, binding.service) as client,

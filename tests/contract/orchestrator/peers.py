@@ -8,7 +8,6 @@ from collections.abc import AsyncGenerator, Mapping
 from quartet.common.v1 import generation_pb2, message_pb2
 from quartet.pipeline.v1 import pipeline_pb2
 from quartet.router.v1 import router_pb2
-
 from services.kit.call import Call
 from services.kit.errors import NotFound, QuartetError
 
@@ -55,7 +54,7 @@ class WordPipeline:
 
 
 class QuotingRouter:
-    """Answers by quoting the passages that it is given, one line and one marker each; keeps its calls' keys."""
+    """Answers by quoting the passages that it is given, one line and one marker each; counts calls by key."""
 
     def __init__(self) -> None:
         self.calls: Counter[str] = Counter()

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Self
 
@@ -12,8 +13,8 @@ from opentelemetry.context import Context
 from opentelemetry.trace import NonRecordingSpan
 from psycopg import OperationalError
 from psycopg_pool import PoolTimeout
-from quartet.common.v1 import generation_pb2, run_pb2
 
+from quartet.common.v1 import generation_pb2, run_pb2
 from services.kit import names, telemetry
 from services.kit.errors import Internal, ResourceExhausted
 from services.kit.tracing import extract
@@ -78,7 +79,11 @@ class DbosExecutor:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.to_thread(DBOS.destroy, destroy_registry=True)
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(1) as thread:
+            await loop.run_in_executor(thread, lambda: DBOS.destroy(destroy_registry=True))
+        # DBOS made its own threads, which are gone now, the loop's default.
+        loop.set_default_executor(ThreadPoolExecutor())
 
     async def start(self, run_id: str) -> None:
         """Begins a stored run; again for the same run does nothing."""

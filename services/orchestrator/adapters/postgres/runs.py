@@ -7,8 +7,8 @@ from typing import Any
 
 from psycopg import AsyncConnection
 from psycopg_pool import AsyncConnectionPool
-from quartet.common.v1 import generation_pb2, run_pb2
 
+from quartet.common.v1 import generation_pb2, run_pb2
 from services.kit.errors import NotFound, ResourceExhausted
 from services.orchestrator.domain.course import now
 from services.orchestrator.ports import Charge, Outcome

@@ -6,10 +6,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from quartet.common.v1 import generation_pb2
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
+from quartet.common.v1 import generation_pb2
 from services.orchestrator.ports import DeltaSink
 
 log = logging.getLogger(__name__)

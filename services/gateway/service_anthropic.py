@@ -7,7 +7,7 @@ from services.gateway.adapters.anthropic.errors import ANTHROPIC_ERRORS
 from services.gateway.adapters.anthropic.request import MessageRequest, read_message
 from services.gateway.adapters.anthropic.response import write_message
 from services.gateway.adapters.anthropic.stream import EventWriter
-from services.gateway.adapters.http import frames, json_body, speak
+from services.gateway.adapters.http import KEEPALIVE, frames, json_body, speak
 from services.gateway.domain.front import Front
 from services.gateway.domain.headers import request_id_of
 from services.gateway.domain.tokens import TokenCounter, counting_of
@@ -35,6 +35,7 @@ class AnthropicService:
             answer = await self._front.answer(caller, message.order)
             yield json_body(write_message(answer, request_id=request_id, model=message.model))
             return
+        call.keepalive = KEEPALIVE
         async with aclosing(self._front.stream(caller, message.order)) as events:
             writer: EventWriter | None = None
             async for event in events:

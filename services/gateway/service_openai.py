@@ -6,7 +6,7 @@ from google.api.httpbody_pb2 import HttpBody  # type: ignore[import-untyped]
 from quartet.gateway.v1 import openai_pb2
 from services.gateway.adapters.anthropic import models as anthropic_models
 from services.gateway.adapters.anthropic.errors import ANTHROPIC_ERRORS
-from services.gateway.adapters.http import ErrorShape, frames, json_body, speak
+from services.gateway.adapters.http import KEEPALIVE, ErrorShape, frames, json_body, speak
 from services.gateway.adapters.openai import models as openai_models
 from services.gateway.adapters.openai.embeddings import read_embedding, write_embeddings
 from services.gateway.adapters.openai.errors import OPENAI_ERRORS
@@ -54,6 +54,7 @@ class OpenAIService:
             answer = await self._front.answer(caller, chat.order)
             yield json_body(write_completion(answer, request_id=request_id, model=chat.model))
             return
+        call.keepalive = KEEPALIVE
         writer = ChunkWriter(request_id=request_id, model=chat.model, include_usage=chat.include_usage)
         async with aclosing(self._front.stream(caller, chat.order)) as events:
             async for event in events:

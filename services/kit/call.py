@@ -4,6 +4,8 @@ from dataclasses import dataclass, field, replace
 from typing import Self
 from urllib.parse import quote
 
+from google.protobuf.message import Message
+
 from services.kit.errors import DeadlineExceeded
 
 
@@ -18,6 +20,8 @@ class Call:
         metadata: Text metadata by lower-case key: of the request on the server, to be sent on a client.
         response_headers: On the server, what a method sets before its first message becomes initial metadata.
             On a client, kit fills it once the first message or the status is there.
+        keepalive: On the server, a message without content that kit may send on a stream that has begun and
+            then is silent, so that nothing on the way takes it for dead.
     """
 
     deadline: float
@@ -25,6 +29,7 @@ class Call:
     key_id: str = ""
     metadata: Mapping[str, str] = field(default_factory=dict)
     response_headers: dict[str, str] = field(default_factory=dict)
+    keepalive: Message | None = None
 
     @classmethod
     def root(

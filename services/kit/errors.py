@@ -8,6 +8,7 @@ from typing import ClassVar, NamedTuple, Self
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped]
+
 from quartet.common.v1 import error_pb2
 
 DOMAIN = "quartet"

@@ -13,6 +13,7 @@ from services.kit.binding import Binding, Rpc
 from services.kit.call import Call, header_text
 from services.kit.errors import QuartetError, Unimplemented
 from services.kit.execution import Execution
+from services.kit.keepalive import Keepalive
 from services.kit.settings import KitSettings
 from services.kit.tracing import start_server_span
 from services.kit.validation import validate
@@ -56,6 +57,7 @@ class _Served:
         self._rpc = rpc
         self._public = binding.public
         self._method = binding.method(rpc)
+        self._keepalive_s = settings.keepalive_s
         self._timeout_s = settings.stream_timeout_s if rpc.server_streaming else settings.unary_timeout_s
 
     async def refuse(self, _: Any, context: Context) -> None:
@@ -88,13 +90,15 @@ class _Served:
         try:
             async with (
                 Execution(self._rpc, call),
+                Keepalive(context, call, self._keepalive_s) as keepalive,
                 aclosing(self._method(self._check(request), call)) as responses,
             ):
                 async for response in responses:
                     if not begun:
                         begun = True
                         await _send_headers(context, call)
-                    await context.write(response)
+                        keepalive.begin()
+                    await keepalive.write(response)
         except QuartetError as error:
             failure = error
             if begun and self._rpc.error_field:

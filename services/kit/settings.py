@@ -70,6 +70,8 @@ class KitSettings(BaseSettings):
     """The deadline of a unary call whose client set none."""
     stream_timeout_s: Seconds = Field(default=600.0, validation_alias="QUARTET_STREAM_TIMEOUT_S")
     """The deadline of a stream whose client set none."""
+    keepalive_s: Seconds = Field(default=15.0, validation_alias="QUARTET_STREAM_KEEPALIVE_S")
+    """How long a stream may be silent before a message without content is sent on it."""
     max_message_bytes: int = Field(
         default=32 * 1024 * 1024, validation_alias="QUARTET_MAX_MESSAGE_BYTES", ge=1024
     )

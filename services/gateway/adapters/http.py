@@ -45,6 +45,10 @@ def frames(data: bytes) -> HttpBody:
     return HttpBody(content_type=EVENT_STREAM, data=data)
 
 
+KEEPALIVE = frames(b": ping\n\n")
+"""A comment, which every reader of server-sent events passes over."""
+
+
 async def speak(answer: AsyncGenerator[HttpBody], call: Call, shape: ErrorShape) -> AsyncGenerator[HttpBody]:
     """The answer, with an error in the dialect's shape: a body with its status, or a stream's last frame."""
     begun = False

@@ -7,9 +7,9 @@ from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any
 
 import pytest
+
 from quartet.common.v1 import message_pb2
 from quartet.router.v1 import router_pb2 as pb
-
 from services.kit.call import Call
 from services.kit.errors import (
     Cancelled,

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import orjson
 import pytest
-from quartet.router.v1 import router_pb2 as pb
 
+from quartet.router.v1 import router_pb2 as pb
 from services.kit.call import Call
 from services.kit.client import remote
 from services.kit.errors import Unavailable

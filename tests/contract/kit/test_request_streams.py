@@ -6,8 +6,8 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 import pytest
-from quartet.pipeline.v1 import pipeline_pb2 as pb
 
+from quartet.pipeline.v1 import pipeline_pb2 as pb
 from services.kit.call import Call
 from services.kit.errors import DeadlineExceeded, InvalidArgument, ResourceExhausted
 from services.kit.testing import KINDS, client_of

@@ -7,10 +7,10 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha import reflection_pb2  # type: ignore[import-untyped]
-from quartet.common.v1 import message_pb2
+
+from quartet.common.v1 import generation_pb2, message_pb2
 from quartet.pipeline.v1 import pipeline_pb2  # noqa: F401 - registers the contract
 from quartet.router.v1 import router_pb2 as pb
-
 from services.kit.binding import Binding
 from services.kit.call import Call
 from services.kit.client import Channel, remote
@@ -72,6 +72,30 @@ async def test_a_stream_that_fails_ends_with_an_error_message_and_an_ok_status()
         assert await stream.code() == grpc.StatusCode.OK
     assert [event.WhichOneof("event") for event in events] == ["delta", "error"]
     assert (events[1].error.code, events[1].error.reason) == (5, "GONE")
+
+
+class SlowRouter:
+    """Says one word, and the next after a while."""
+
+    async def stream_generate(
+        self, request: pb.StreamGenerateRequest, call: Call
+    ) -> AsyncIterator[pb.StreamGenerateResponse]:
+        call.keepalive = pb.StreamGenerateResponse(delta=generation_pb2.Delta(text=""))
+        yield pb.StreamGenerateResponse(delta=generation_pb2.Delta(text="one"))
+        await asyncio.sleep(0.3)
+        yield pb.StreamGenerateResponse(delta=generation_pb2.Delta(text="two"))
+
+
+@pytest.mark.parametrize(("period_s", "silent"), [(0.05, False), (5.0, True)])
+async def test_a_silent_stream_gives_signs_of_life(period_s: float, silent: bool) -> None:
+    settings = KitSettings(drain_timeout_s=0.2, keepalive_s=period_s)
+    async with (
+        serve(Binding(ROUTER, SlowRouter()), settings=settings) as server,
+        grpc.aio.insecure_channel(server.address) as channel,
+    ):
+        texts = [event.delta.text async for event in a_raw_stream(channel)]
+    assert (texts[0], texts[-1]) == ("one", "two")
+    assert (texts.count("") == 0) is silent
 
 
 async def test_health_says_which_contracts_are_served() -> None:

@@ -6,9 +6,9 @@ from typing import Any
 
 import grpc
 import pytest
+
 from quartet.common.v1 import message_pb2
 from quartet.router.v1 import router_pb2 as pb
-
 from services.kit import names, telemetry
 from services.kit.binding import Binding
 from services.kit.call import Call

@@ -11,14 +11,12 @@ from services.kit import telemetry
 from services.kit.binding import Binding
 from services.kit.errors import Unavailable
 from services.kit.settings import SettingsError
-from services.router.adapters.anthropic.provider import AnthropicProvider
 from services.router.adapters.config.models import ServerAddress, read_models
 from services.router.adapters.config.routes import read_routes
 from services.router.adapters.extractive.provider import ExtractiveProvider
 from services.router.adapters.local_embeddings import LocalEmbeddings
 from services.router.adapters.metered import Instruments, MeteredEmbedder, MeteredProvider
 from services.router.adapters.minilm.embedder import MiniLMEmbedder
-from services.router.adapters.openai.provider import OpenAIProvider
 from services.router.adapters.redis.answers import RedisAnswers
 from services.router.domain.answering import Answering, RetryPolicy
 from services.router.domain.catalogue import LOCAL, Dialect, ProviderState
@@ -86,7 +84,10 @@ async def build(
 
 
 class _Providers:
-    """The providers while they are being collected; the stack closes them."""
+    """The providers while they are being collected; the stack closes them.
+
+    The vendors' SDKs take seconds to import, so that is done for those that are configured.
+    """
 
     def __init__(self, stack: AsyncExitStack) -> None:
         self._stack = stack
@@ -100,6 +101,8 @@ class _Providers:
             missing = ()
         self.states[name] = ProviderState(name=name, dialect=Dialect.OPENAI, missing=missing)
         if not missing:
+            from services.router.adapters.openai.provider import OpenAIProvider
+
             provider = OpenAIProvider(name=name, base_url=base_url, api_key=api_key)
             self._stack.push_async_callback(provider.close)
             self.models[name] = MeteredProvider(provider, self._instruments)
@@ -110,6 +113,8 @@ class _Providers:
             missing = ()
         self.states[name] = ProviderState(name=name, dialect=Dialect.ANTHROPIC, missing=missing)
         if not missing:
+            from services.router.adapters.anthropic.provider import AnthropicProvider
+
             provider = AnthropicProvider(name=name, base_url=base_url, api_key=api_key)
             self._stack.push_async_callback(provider.close)
             self.models[name] = MeteredProvider(provider, self._instruments)

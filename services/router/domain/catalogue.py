@@ -3,7 +3,7 @@
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date
 from enum import Enum
 
 from services.kit.errors import NotFound
@@ -203,24 +203,11 @@ class ProviderState:
     name: str
     dialect: Dialect
     missing: tuple[str, ...] = ()
-    fault: str = ""
-
-    @property
-    def is_configured(self) -> bool:
-        """True when a call could be made."""
-        return not self.missing and not self.fault
 
     @property
     def unavailable_because(self) -> str:
         """Empty when it is available."""
-        if self.fault:
-            return self.fault
         return f"none of {' and '.join(self.missing)} is set" if self.missing else ""
 
 
 Providers = Mapping[str, ProviderState]
-
-
-def today_utc(now: datetime) -> date:
-    """The day by which shutdowns are judged; `now` must be in UTC."""
-    return now.date()

@@ -83,7 +83,7 @@ class Once:
         self, make: Make, call: Call, key: str, fingerprint: str, owner: str
     ) -> GenerateResponse:
         if len(self._running) >= self._max_detached:
-            await self._store.release(call.tenant, key, owner)
+            await self._release(call.tenant, key, owner)
             raise ResourceExhausted(
                 "too many requests with idempotency keys are under way: try again later",
                 reason="TOO_MANY_DETACHED",

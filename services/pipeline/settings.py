@@ -16,7 +16,7 @@ def _shipped_config() -> Path:
     return packaged if packaged.is_dir() else packaged.parent.parent / "config"
 
 
-class PipelineSettings(KitSettings):
+class Settings(KitSettings):
     """What the pipeline service reads from the environment, prefix PIPELINE_."""
 
     model_config = SettingsConfigDict(env_prefix="PIPELINE_")

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
     from services.pipeline.domain.configuration import PipelinesFile
-    from services.pipeline.settings import PipelineSettings
+    from services.pipeline.settings import Settings
 
 SERVICE = pipeline_pb2.DESCRIPTOR.services_by_name["PipelineService"].full_name
 ROUTER = router_pb2.DESCRIPTOR.services_by_name["RouterService"].full_name
@@ -38,7 +38,7 @@ ROUTER = router_pb2.DESCRIPTOR.services_by_name["RouterService"].full_name
 
 @asynccontextmanager
 async def build(
-    settings: PipelineSettings, peers: Mapping[str, object] | None = None
+    settings: Settings, peers: Mapping[str, object] | None = None
 ) -> AsyncIterator[list[Binding]]:
     """The service with all its parts; `peers` are this process's other services, by their contracts' names.
 

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+import logging
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Self
 
 from dbos import DBOS, DBOSConfig, SetWorkflowID
 
 if TYPE_CHECKING:
     from types import TracebackType
-    from typing import Self
 
     from services.pipeline.domain.ingestion import Ingestion
     from services.pipeline.ports import ItemStore, JobStore
@@ -24,19 +25,26 @@ class DurableJobs:
     """Runs ingest jobs as DBOS workflows, which go on after a crash where they stood.
 
     A document that was under way is begun again; its item's state keeps it from being counted twice. There is
-    one of these in a process.
+    one of these in a process, since there is one DBOS in a process.
 
     Args:
         executor_id: Names this replica; the same after a restart, so that it takes up its own jobs again.
     """
 
     def __init__(
-        self, database_url: str, *, executor_id: str, ingestion: Ingestion, jobs: JobStore, items: ItemStore
+        self,
+        database_url: str,
+        *,
+        executor_id: str,
+        ingestion: Ingestion,
+        jobs: JobStore,
+        items: ItemStore,
     ) -> None:
         self._ingestion = ingestion
         self._jobs = jobs
         self._items = items
         self._room = asyncio.Semaphore(MAX_DOCUMENTS_AT_A_TIME)
+        self._tasks: set[asyncio.Task[object]] = set()
         self._config = DBOSConfig(
             name="quartet-pipeline",
             system_database_url=database_url,
@@ -49,16 +57,20 @@ class DurableJobs:
             log_level="WARNING",
         )
 
-        # DBOS marks the function that it registers, which a bound method does not allow.
-        async def ingest_documents(job_id: str) -> None:
-            await self._run(job_id)
-
-        self._workflow = DBOS.workflow(name="ingest_documents")(ingest_documents)
-
     async def __aenter__(self) -> Self:
+        # With a handler of ours DBOS adds none, and its lines go the way of all others.
+        logging.getLogger("dbos").addHandler(logging.NullHandler())
         DBOS(config=self._config)
+
+        # A function, since DBOS marks what it registers, which a bound method does not allow.
+        @DBOS.workflow(name="quartet.pipeline.ingest")
+        async def workflow(job_id: str) -> None:
+            await self._carry_out(job_id)
+
+        self._workflow = workflow
         # On this thread, because DBOS runs what it recovers on the loop that it is launched from.
         DBOS.launch()
+        # Jobs that were kept by a process that ended before it could start them.
         for job_id in await self._jobs.unended():
             await self.start(job_id)
         return self
@@ -66,14 +78,25 @@ class DurableJobs:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await asyncio.to_thread(DBOS.destroy, destroy_registry=True)
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        loop = asyncio.get_running_loop()
+        with ThreadPoolExecutor(1) as thread:
+            await loop.run_in_executor(thread, lambda: DBOS.destroy(destroy_registry=True))
+        # DBOS made its own threads, which are gone now, the loop's default.
+        loop.set_default_executor(ThreadPoolExecutor())
 
     async def start(self, job_id: str) -> None:
         """Starts a job under its own id, under which there is one run for ever."""
         with SetWorkflowID(job_id):
             await DBOS.start_workflow_async(self._workflow, job_id)
 
-    async def _run(self, job_id: str) -> None:
+    async def _carry_out(self, job_id: str) -> None:
+        task = asyncio.current_task()
+        if task is not None:
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
         positions = await DBOS.run_step_async({"name": "begin"}, self._items.begin, job_id)
         for position in positions:
             await DBOS.run_step_async({"name": "ingest"}, self._ingest, job_id, position)

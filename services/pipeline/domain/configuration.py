@@ -126,7 +126,7 @@ StageSettings = Annotated[
 ]
 
 
-class PipelineSettings(Declared):
+class PipelineDeclaration(Declared):
     """A pipeline."""
 
     description: str = ""
@@ -138,6 +138,6 @@ class PipelinesFile(Declared):
 
     embedders: dict[str, EmbedderFigures] = Field(min_length=1)
     templates: dict[str, str] = Field(min_length=1)
-    pipelines: dict[Annotated[str, Field(pattern="^[a-z0-9][a-z0-9_-]*$")], PipelineSettings] = Field(
+    pipelines: dict[Annotated[str, Field(pattern="^[a-z0-9][a-z0-9_-]*$")], PipelineDeclaration] = Field(
         min_length=1
     )

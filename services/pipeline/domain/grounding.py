@@ -9,6 +9,7 @@ from services.pipeline.domain.sentences import sentences, without_markers, words
 MISSING_NAME_FACTOR = 0.5
 """What a name that stands in no passage leaves of a sentence's support."""
 
+_LIST_MARK = re.compile(r"^\s*(?:\d{1,3}[.)]|[-*•])(?:\s+|$)")
 _NAME = re.compile(r"(?<=[^\W\d_,;] )[A-Z][^\W\d_]{2,}")
 
 
@@ -37,7 +38,7 @@ def support_sentences(answer: str, passages: Sequence[str], question: str) -> li
     everything: set[str] = set(given).union(*stores)
     supports: list[Support] = []
     for span in sentences(answer):
-        sentence = without_markers(answer[span.start : span.end]).strip()
+        sentence = _LIST_MARK.sub("", without_markers(answer[span.start : span.end])).strip()
         said = words(sentence)
         if not said:
             continue

@@ -9,7 +9,7 @@ from quartet.pipeline.v1 import pipeline_pb2
 from services.kit import names
 from services.kit.errors import QuartetError
 from services.kit.telemetry import tracer
-from services.pipeline.domain.configuration import PipelineSettings
+from services.pipeline.domain.configuration import PipelineDeclaration
 from services.pipeline.domain.stages.validate import ValidateStage
 from services.pipeline.domain.stages.work import Outcome, Slot, Stage, StreamingStage, Work
 
@@ -38,7 +38,7 @@ class Pipeline:
         StageContractError: a stage needs what no earlier one gives, or gives what is there; or none answers.
     """
 
-    def __init__(self, name: str, settings: PipelineSettings, stages: Sequence[Stage]) -> None:
+    def __init__(self, name: str, settings: PipelineDeclaration, stages: Sequence[Stage]) -> None:
         self.name = name
         self.settings = settings
         self._stages = tuple(stages)

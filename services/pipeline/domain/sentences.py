@@ -78,7 +78,7 @@ def _stem(word: str) -> str:
         if word.endswith(ending) and len(word) - len(ending) >= 3:
             word = word[: -len(ending)]
             break
-    return word.rstrip("ey") if len(word) > 4 else word
+    return word.rstrip("ey") if len(word) > 3 else word
 
 
 def _trim(text: str, span: Span) -> Span:

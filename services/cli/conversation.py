@@ -77,6 +77,7 @@ class Conversation:
         answer = await stream_answer(self._client, generation, write=screen.write, note=screen.note)
         await find_sources(self._client, answer)
         screen.end(answer)
+        self._out.print()
         said = message_pb2.Message(
             role=message_pb2.ROLE_ASSISTANT, parts=[message_pb2.Part(text=answer.text)]
         )

@@ -1,6 +1,6 @@
 """Tables of what a suite holds."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
@@ -8,8 +8,8 @@ from rich.console import Console
 from quartet.common.v1.document_pb2 import Collection, Document
 from quartet.common.v1.run_pb2 import Run
 from quartet.gateway.v1.gateway_pb2 import Model
-from services.cli.progress import state_of, stop_reason_of
-from services.cli.render import print_table, usd
+from services.cli.progress import counted, state_of, stop_reason_of
+from services.cli.render import print_table, printable, usd
 
 
 def print_collections(out: Console, collections: Iterable[Collection]) -> None:
@@ -45,6 +45,18 @@ def print_models(out: Console, models: Iterable[Model]) -> None:
         for one in models
     )
     print_table(out, columns, rows)
+
+
+def print_readiness(out: Console, models: Sequence[Model]) -> None:
+    """Which models can answer, and the others by what they lack."""
+    ready = [one.id for one in models if one.available]
+    out.print(f"{len(ready)} of {counted(len(models), 'model')} can answer: {', '.join(ready) or 'none'}")
+    lacking: dict[str, list[str]] = {}
+    for one in models:
+        if not one.available:
+            lacking.setdefault(one.unavailable_because or "not available", []).append(one.id)
+    for reason, names in lacking.items():
+        out.print(printable(f"  {reason}: {', '.join(names)}"), style="dim")
 
 
 def print_runs(out: Console, runs: Iterable[Run]) -> None:

@@ -40,12 +40,18 @@ def usd(micro_usd: int) -> str:
 
 
 def print_table(to: Console, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """A table with rules on a terminal, and with bare columns elsewhere."""
-    box = SIMPLE_HEAD if to.is_terminal else None
-    table = Table(*columns, box=box, pad_edge=False, header_style="bold")
-    for row in rows:
-        table.add_row(*(printable(cell) for cell in row))
-    to.print(table, soft_wrap=False)
+    """A table with rules on a terminal, and elsewhere bare columns, two spaces apart."""
+    cells = [[printable(cell).replace("\n", " ") for cell in row] for row in rows]
+    if to.is_terminal:
+        table = Table(*columns, box=SIMPLE_HEAD, pad_edge=False, header_style="bold")
+        for row in cells:
+            table.add_row(*row)
+        to.print(table, soft_wrap=False)
+        return
+    widths = [max(map(len, column)) for column in zip(columns, *cells, strict=True)]
+    for line_cells in (columns, *cells):
+        line = "  ".join(cell.ljust(width) for cell, width in zip(line_cells, widths, strict=True))
+        to.print(line.rstrip())
 
 
 def print_json(value: Any) -> None:

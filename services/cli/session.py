@@ -61,7 +61,8 @@ def describe(error: QuartetError, client: Client) -> str:
     """An error on one line: its message, and in brackets what programs and operators look for."""
     message = error.message
     if error.reason == "PEER_UNREACHABLE":
-        message = f"no suite answers at {client.settings.url}: {message.rpartition(': ')[2]}"
+        cause = message.rpartition(": ")[2]
+        message = f"no suite answers at {client.settings.url}: {message if cause == 'OK' else cause}"
     facts = [error.reason]
     facts += [f"field {name}" for name in dict.fromkeys(_fields(error))]
     facts += [f"{violation.subject}: {violation.description}" for violation in error.quota_violations]

@@ -51,7 +51,7 @@ def _lines(conversation: "Conversation") -> Iterator[str]:
     typer.echo(f"{conversation.target} answers; /help lists the commands")
     while True:
         try:
-            yield input("\n> ")
+            yield input("> ")
         except (EOFError, KeyboardInterrupt):
             typer.echo()
             return

@@ -29,8 +29,7 @@ async def _status(client: "Client", *, json: bool) -> int:
 
 
 def _print_status(found: "Status") -> None:
-    from services.cli.listing import print_collections, print_models
-    from services.cli.progress import counted
+    from services.cli.listing import print_collections, print_readiness
     from services.cli.render import console, print_table, printable
 
     out = console()
@@ -40,8 +39,7 @@ def _print_status(found: "Status") -> None:
     models = [model for model in found.models if model.kind == "model"]
     if models:
         out.print()
-        print_models(out, models)
-        out.print(f"{sum(model.available for model in models)} of {counted(len(models), 'model')} can answer")
+        print_readiness(out, models)
     if found.collections:
         out.print()
         print_collections(out, found.collections)

@@ -1,12 +1,14 @@
 """Clients of a contract: over gRPC (`remote`) and within the process (`local`), with the same behaviour."""
 
 import asyncio
-from collections.abc import AsyncIterator
+import contextlib
+from collections.abc import AsyncIterator, Callable
 from functools import cached_property
 from typing import Any
 
 import grpc
 from google.protobuf.message import Message
+from grpc._cython import cygrpc  # type: ignore[attr-defined]
 
 from services.kit import names
 from services.kit.binding import Rpc, rpcs_of
@@ -92,7 +94,7 @@ class _Outgoing:
         span = start_client_span(self._rpc, self._channel.address)
         failure: BaseException | None = None
         operation = self._start(timeout=timeout_s, metadata=_metadata(call, inject(span.span)))
-        feeding = asyncio.create_task(_feed(operation, requests))
+        feeding = asyncio.create_task(_feed(operation, self._rpc.request_type.SerializeToString, requests))
         answering = asyncio.ensure_future(_answer(operation))
         try:
             await asyncio.wait((feeding, answering), return_when=asyncio.FIRST_COMPLETED)
@@ -124,7 +126,7 @@ class _Outgoing:
         feeding: asyncio.Task[None] | None = None
         if self._rpc.client_streaming:
             operation = self._start(timeout=timeout_s, metadata=metadata)
-            feeding = asyncio.create_task(_feed(operation, request))
+            feeding = asyncio.create_task(_feed(operation, self._rpc.request_type.SerializeToString, request))
         else:
             operation = self._start(request, timeout=timeout_s, metadata=metadata)
         try:
@@ -185,12 +187,21 @@ async def _answer(operation: Any) -> Message:
     return response
 
 
-async def _feed(operation: Any, requests: AsyncIterator[Message]) -> None:
-    """Sends every request; a peer that answers early ends it without an error."""
+async def _feed(
+    operation: Any, serialize: Callable[[Message], bytes], requests: AsyncIterator[Message]
+) -> None:
+    """Sends every request; a peer that answers early ends it without an error.
+
+    grpc.aio's own `write` is passed by: when the peer has ended the call, it puts INTERNAL in the place of
+    the status that is on its way.
+    """
+    await operation._metadata_sent.wait()
     async for request in requests:
-        try:
-            await operation.write(request)
-        except (asyncio.InvalidStateError, grpc.aio.AioRpcError):
+        if operation.done():
             return
-    if not operation.done():
+        try:
+            await operation._cython_call.send_serialized_message(serialize(request))
+        except cygrpc.InternalError:
+            return
+    with contextlib.suppress(cygrpc.InternalError):
         await operation.done_writing()

@@ -276,6 +276,19 @@ async def test_without_any_provider_passages_are_answered_by_quoting_them(
     )
 
 
+async def test_a_quote_that_is_too_long_is_cut_and_said_to_be(
+    keyless_router: Any, call: Call, ask: Ask
+) -> None:
+    prompt = ask("How long does the warranty last?")
+    text = "The warranty lasts 24 months from the day of purchase."
+    prompt.messages[0].parts.insert(0, message.Part(passage=message.Passage(title="Warranty", text=text)))
+    prompt.spec.max_output_tokens = 5
+    answer = await generate(keyless_router, prompt, call)
+    part = answer.completion.message.parts[0]
+    assert answer.completion.finish_reason == generation.FINISH_REASON_LENGTH
+    assert part.text == text[:20] == part.citations[0].quote
+
+
 async def test_passages_that_do_not_answer_are_said_not_to(keyless_router: Any, call: Call, ask: Ask) -> None:
     prompt = ask("Who won the chess championship of 1972?")
     passage = message.Passage(

@@ -1,7 +1,7 @@
 """`local/extractive`: a model that needs no key and answers by quoting the sentences that it was given."""
 
 import logging
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,11 +22,11 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Statement:
-    """A quoted sentence with its mark, as it stands in the answer."""
+class _Answer:
+    """What is said, statement by statement; a statement without a passage behind it has no citation."""
 
-    text: str
-    citation: Citation | None
+    statements: Sequence[tuple[str, Citation | None]]
+    finish_reason: pb.FinishReason.ValueType
 
 
 class ExtractiveProvider:
@@ -40,32 +40,30 @@ class ExtractiveProvider:
 
     async def generate(self, request: ModelRequest, call: Call) -> pb.Completion:
         """The whole answer."""
-        statements = await self._answer(request, call)
+        answer = await self._answer(request, call)
         part = Part(
-            text="".join(statement.text for statement in statements),
-            citations=[statement.citation for statement in statements if statement.citation is not None],
+            text="".join(text for text, _ in answer.statements),
+            citations=[citation for _, citation in answer.statements if citation is not None],
         )
-        completion = _completion(request, part.text)
+        completion = _completion(request, answer)
         completion.message.CopyFrom(Message(role=ROLE_ASSISTANT, parts=[part]))
         return completion
 
     async def stream(self, request: ModelRequest, call: Call) -> AsyncGenerator[ProviderEvent]:
         """The answer sentence by sentence, each followed by its citation."""
         yield Accepted()
-        text = ""
-        for statement in await self._answer(request, call):
-            text += statement.text
-            yield pb.Delta(text=statement.text)
-            if statement.citation is not None:
-                yield pb.Delta(citation=statement.citation)
-        yield _completion(request, text)
+        answer = await self._answer(request, call)
+        for text, citation in answer.statements:
+            yield pb.Delta(text=text)
+            if citation is not None:
+                yield pb.Delta(citation=citation)
+        yield _completion(request, answer)
 
-    async def _answer(self, request: ModelRequest, call: Call) -> list[_Statement]:
+    async def _answer(self, request: ModelRequest, call: Call) -> _Answer:
         question, passages = read_task(request.messages)
         sources = [Source(title=passage.title, text=passage.text) for _, passage in passages]
         picks = await select_sentences(question, sources, self._similarity(call))
-        statements = list(_state(picks, passages, request.spec.max_output_tokens))
-        return statements or [_Statement(text=NOTHING_FOUND, citation=None)]
+        return _state(picks, passages, request.spec.max_output_tokens * CHARS_PER_TOKEN)
 
     def _similarity(self, call: Call) -> Embed:
         async def embed(texts: Sequence[str]) -> list[float] | None:
@@ -99,42 +97,40 @@ def read_task(messages: Sequence[Message]) -> tuple[str, list[tuple[int, Passage
     return question, passages
 
 
-def _state(
-    picks: Sequence[Pick], passages: Sequence[tuple[int, Passage]], max_output_tokens: int
-) -> Iterator[_Statement]:
-    """Each pick as a statement with a mark, as long as the answer may be.
-
-    A first one that is too long is left out.
-    """
+def _state(picks: Sequence[Pick], passages: Sequence[tuple[int, Passage]], max_chars: int) -> _Answer:
+    """Each pick with its mark, as many as there is room for; a first one that is too long is cut."""
+    statements: list[tuple[str, Citation | None]] = []
     length = 0
     for pick in picks:
         number, passage = passages[pick.passage]
-        quote = pick.sentence.text
-        gap = " " if length else ""
-        text = f"{gap}{quote} [{number}]"
-        if length + len(text) > max_output_tokens * CHARS_PER_TOKEN:
-            return
-        start = length + len(gap)
-        length += len(text)
-        yield _Statement(
-            text=text,
-            citation=Citation(
-                document_id=passage.document_id,
-                chunk_id=passage.chunk_id,
-                title=passage.title,
-                quote=quote,
-                start_char=passage.start_char + pick.sentence.start,
-                end_char=passage.start_char + pick.sentence.end,
-                score=passage.score,
-                answer_start_char=start,
-                answer_end_char=start + len(quote),
-                index=number,
-                collection=passage.collection,
-            ),
+        gap, quote, mark = " " if statements else "", pick.sentence.text, f" [{number}]"
+        if length + len(gap + quote + mark) > max_chars:
+            if statements:
+                break
+            quote, mark = quote[:max_chars], ""
+        citation = Citation(
+            document_id=passage.document_id,
+            chunk_id=passage.chunk_id,
+            title=passage.title,
+            quote=quote,
+            start_char=passage.start_char + pick.sentence.start,
+            end_char=passage.start_char + pick.sentence.start + len(quote),
+            score=passage.score,
+            answer_start_char=length + len(gap),
+            answer_end_char=length + len(gap) + len(quote),
+            index=number,
+            collection=passage.collection,
         )
+        statements.append((gap + quote + mark, citation))
+        length += len(gap + quote + mark)
+        if not mark:
+            return _Answer(statements=statements, finish_reason=pb.FINISH_REASON_LENGTH)
+    statements = statements or [(NOTHING_FOUND, None)]
+    return _Answer(statements=statements, finish_reason=pb.FINISH_REASON_STOP)
 
 
-def _completion(request: ModelRequest, text: str) -> pb.Completion:
+def _completion(request: ModelRequest, answer: _Answer) -> pb.Completion:
     read = sum(len(part.text) + len(part.passage.text) for turn in request.messages for part in turn.parts)
-    usage = pb.Usage(input_tokens=-(-read // CHARS_PER_TOKEN), output_tokens=-(-len(text) // CHARS_PER_TOKEN))
-    return pb.Completion(finish_reason=pb.FINISH_REASON_STOP, usage=usage)
+    written = sum(len(text) for text, _ in answer.statements)
+    usage = pb.Usage(input_tokens=-(-read // CHARS_PER_TOKEN), output_tokens=-(-written // CHARS_PER_TOKEN))
+    return pb.Completion(finish_reason=answer.finish_reason, usage=usage)

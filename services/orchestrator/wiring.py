@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
@@ -20,6 +20,7 @@ from services.orchestrator.adapters.redis.deltas import NoDeltas, RedisDeltas
 from services.orchestrator.domain.acting import Actor
 from services.orchestrator.domain.course import Course
 from services.orchestrator.domain.planning import Planning
+from services.orchestrator.domain.tasks import end
 from services.orchestrator.domain.watch import Watch
 from services.orchestrator.ports import Deltas
 from services.orchestrator.service import OrchestratorService
@@ -91,12 +92,6 @@ def _deltas(settings: Settings, stack: AsyncExitStack) -> Deltas:
     return RedisDeltas(redis)
 
 
-def _run_beside(stack: AsyncExitStack, work: Any) -> None:
+def _run_beside(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:
     """Owns a task that runs until the stack is left."""
-    task = asyncio.create_task(work)
-
-    async def end() -> None:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-
-    stack.push_async_callback(end)
+    stack.push_async_callback(end, asyncio.create_task(work))

@@ -22,7 +22,8 @@ from services.orchestrator.domain.loop import (
 from services.orchestrator.domain.planning import Planning
 from services.orchestrator.domain.progress import Progress
 from services.orchestrator.domain.synthesis import conclude
-from services.orchestrator.ports import Charge, Durable, Journal, Outcome, Signal, Signals
+from services.orchestrator.domain.tasks import end
+from services.orchestrator.ports import Charge, Durable, Journal, Outcome, Signals
 
 AGENT = "quartet"
 ATTEMPTS = 4
@@ -140,21 +141,16 @@ class Course:
     async def _unless_cancelled(self, run_id: str, work: Callable[[], Awaitable[Outcome]]) -> Outcome:
         with self._signals.subscribe(run_id) as signal:
             working = asyncio.ensure_future(work())
-            watching = asyncio.ensure_future(self._see_cancellation(run_id, signal))
             try:
-                await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
-                if working.done():
-                    return working.result()
-                watching.result()
-                raise Cancelled("the run was asked to stop", reason="RUN_CANCELLED")
+                while not working.done():
+                    if await self._journal.is_cancelled(run_id):
+                        raise Cancelled("the run was asked to stop", reason="RUN_CANCELLED")
+                    waiting = asyncio.ensure_future(signal.wait(CANCEL_LOOK_S))
+                    await asyncio.wait({working, waiting}, return_when=asyncio.FIRST_COMPLETED)
+                    await end(waiting)
+                return working.result()
             finally:
-                working.cancel()
-                watching.cancel()
-                await asyncio.gather(working, watching, return_exceptions=True)
-
-    async def _see_cancellation(self, run_id: str, signal: Signal) -> None:
-        while not await self._journal.is_cancelled(run_id):
-            await signal.wait(CANCEL_LOOK_S)
+                await end(working)
 
 
 class _Log:

@@ -19,6 +19,7 @@ from services.kit import names, telemetry
 from services.kit.errors import Internal, ResourceExhausted
 from services.kit.tracing import extract
 from services.orchestrator.domain.course import AGENT, Course
+from services.orchestrator.domain.tasks import end
 from services.orchestrator.ports import Charge, Journal, Outcome
 
 log = logging.getLogger(__name__)
@@ -30,6 +31,8 @@ POOL_SIZE = 5
 MAX_THREADS = 16
 RETRY_AFTER_S = 5.0
 STEP_ATTEMPTS = 6
+TAKE_ATTEMPTS = 20
+MAX_PAUSE_S = 10
 ENDED = {"SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"}
 
 
@@ -76,9 +79,7 @@ class DbosExecutor:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(*self._tasks)
         loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(1) as thread:
             await loop.run_in_executor(thread, lambda: DBOS.destroy(destroy_registry=True))
@@ -115,7 +116,7 @@ class DbosExecutor:
         if task is not None:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        charge = await self._journal.take(run_id, self.id)
+        charge = await self._take(run_id)
         attributes = {
             names.GEN_AI_OPERATION: names.INVOKE_AGENT,
             names.GEN_AI_AGENT_NAME: AGENT,
@@ -130,8 +131,18 @@ class DbosExecutor:
                 log.exception("run %s cannot go on", run_id)
                 await self._give_up(run_id)
 
+    async def _take(self, run_id: str) -> Charge:
+        """The run; a database that is away is waited for, as DBOS itself does."""
+        for attempt in range(TAKE_ATTEMPTS):
+            try:
+                return await self._journal.take(run_id, self.id)
+            except (OperationalError, PoolTimeout) as error:
+                log.warning("cannot read run %s: %s", run_id, error)
+                await asyncio.sleep(min(MAX_PAUSE_S, 2**attempt))
+        return await self._journal.take(run_id, self.id)
+
     async def _give_up(self, run_id: str) -> None:
-        charge = await self._journal.take(run_id, self.id)
+        charge = await self._take(run_id)
         if not charge.run.HasField("end_time"):
             fault = Internal(
                 "the run met an internal fault and cannot go on: start it again, and report its id"

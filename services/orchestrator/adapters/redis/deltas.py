@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from quartet.common.v1 import generation_pb2
+from services.orchestrator.domain.tasks import end
 from services.orchestrator.ports import DeltaSink
 
 log = logging.getLogger(__name__)
@@ -37,8 +38,7 @@ class RedisDeltas:
             yield sink
             await sink.flush()
         finally:
-            writing.cancel()
-            await asyncio.gather(writing, return_exceptions=True)
+            await end(writing)
 
     async def read(
         self, run_id: str, cursor: str, *, wait_s: float

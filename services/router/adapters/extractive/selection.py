@@ -22,9 +22,9 @@ SUPPORT_WEIGHT = 0.3
 """What the best sentence of its passage counts for a sentence."""
 FIGURE_BONUS = 0.1
 """For a sentence with a figure where the question asks for one."""
-FLOOR = 0.42
+FLOOR = 0.38
 """Least score of a sentence that is taken for an answer."""
-FOLLOWER_SHARE = 0.9
+FOLLOWER_SHARE = 0.85
 """Least share of the best score that a further sentence must have."""
 MAX_PICKS = 3
 MAX_SENTENCES = 400

@@ -2,17 +2,15 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
-from functools import cached_property
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
-import grpc
 from grpc_health.v1 import health_pb2  # type: ignore[import-untyped]
 
 from quartet.gateway.v1 import document_pb2, gateway_pb2, run_pb2
 from services.cli.settings import ClientSettings
 from services.kit.call import Call
-from services.kit.channel import MAX_MESSAGE_BYTES, Channel
+from services.kit.channel import Channel
 from services.kit.client import remote
 from services.kit.names import TRACE_ID_HEADER
 
@@ -128,16 +126,6 @@ class Client:
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
 
 
-class _TlsChannel(Channel):
-    @cached_property
-    def grpc(self) -> grpc.aio.Channel:
-        options = [
-            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-            ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-        ]
-        return grpc.aio.secure_channel(self.address, grpc.ssl_channel_credentials(), options=options)
-
-
 @asynccontextmanager
 async def connect(settings: ClientSettings) -> AsyncIterator[Client]:
     """A client of the edge that the settings name; nothing is sent before the first call."""
@@ -151,6 +139,5 @@ async def connect(settings: ClientSettings) -> AsyncIterator[Client]:
 def open_channel(url: str) -> Channel:
     """The channel to an `http` or `https` address."""
     parts = urlsplit(url)
-    if parts.scheme == "https":
-        return _TlsChannel(parts.netloc if parts.port else f"{parts.netloc}:443")
-    return Channel(parts.netloc if parts.port else f"{parts.netloc}:80")
+    tls = parts.scheme == "https"
+    return Channel(parts.netloc if parts.port else f"{parts.netloc}:{443 if tls else 80}", tls=tls)

@@ -35,10 +35,14 @@ class Channel:
 
     Args:
         address: host:port, or a gRPC target such as `dns:///router:50052` whose addresses take turns.
+        tls: Whether the peer must prove who it is, by a certificate that the system's authorities vouch for.
+        authorities: Certificates (PEM) to trust instead of the system's.
     """
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *, tls: bool = False, authorities: bytes | None = None) -> None:
         self.address = address
+        self._tls = tls
+        self._authorities = authorities
 
     @cached_property
     def grpc(self) -> grpc.aio.Channel:
@@ -55,6 +59,9 @@ class Channel:
             ("grpc.max_reconnect_backoff_ms", MAX_RECONNECT_MS),
             ("grpc.enable_http_proxy", 0),
         ]
+        if self._tls:
+            credentials = grpc.ssl_channel_credentials(root_certificates=self._authorities)
+            return grpc.aio.secure_channel(self.address, credentials, options=options)
         return grpc.aio.insecure_channel(self.address, options=options)
 
     async def close(self) -> None:

@@ -153,7 +153,9 @@ class _Outgoing:
             span.end(failure)
 
     def _translate(self, error: grpc.aio.AioRpcError, call: Call) -> QuartetError:
-        call.response_headers.update(_texts(error.initial_metadata()))
+        # gRPC sometimes loses the headers of a call that fails at once; the server sends them as trailers, too.
+        for headers in (error.trailing_metadata(), error.initial_metadata()):
+            call.response_headers.update(_texts(headers))
         details = b""
         for key, value in error.trailing_metadata() or ():
             if key == names.STATUS_DETAILS:
@@ -179,7 +181,9 @@ async def _receive_headers(operation: Any, call: Call) -> None:
 
 
 def _texts(metadata: Any) -> dict[str, str]:
-    return {key: value for key, value in metadata or () if isinstance(value, str)}
+    return {
+        key: value for key, value in metadata or () if isinstance(value, str) and not key.startswith("grpc-")
+    }
 
 
 async def _answer(operation: Any) -> Message:

@@ -75,7 +75,7 @@ class _Served:
         except QuartetError as error:
             failure = error
             await _send_headers(context, call)
-            await _abort(context, error)
+            await _abort(context, error, _headers_of(call))
         except BaseException as error:
             failure = error
             raise
@@ -106,7 +106,7 @@ class _Served:
                 return
             if not begun:
                 await _send_headers(context, call)
-            await _abort(context, error)
+            await _abort(context, error, _headers_of(call))
         except BaseException as error:
             failure = error
             raise
@@ -138,13 +138,17 @@ async def _validated(requests: AsyncIterator[Message]) -> AsyncIterator[Message]
         yield request
 
 
+def _headers_of(call: Call) -> tuple[tuple[str, str], ...]:
+    return tuple((key, header_text(value)) for key, value in call.response_headers.items())
+
+
 async def _send_headers(context: Context, call: Call) -> None:
     if call.response_headers:
-        headers = tuple((key, header_text(value)) for key, value in call.response_headers.items())
-        await context.send_initial_metadata(headers)
+        await context.send_initial_metadata(_headers_of(call))
 
 
-async def _abort(context: Context, error: QuartetError) -> Never:
+async def _abort(context: Context, error: QuartetError, headers: tuple[tuple[str, str], ...] = ()) -> Never:
     status = error.to_status()
-    trailers = ((names.STATUS_DETAILS, status.SerializeToString()), _NO_RETRY)
+    # The headers again, since gRPC sometimes loses those of a call that fails at once.
+    trailers = ((names.STATUS_DETAILS, status.SerializeToString()), _NO_RETRY, *headers)
     await context.abort(_CODES[error.code], status.message, trailers)

@@ -1,8 +1,6 @@
 """Traces and metrics of a process: set up once, sent by OTLP, flushed at the end."""
 
 from opentelemetry import trace
-from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
-from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.metrics import Histogram, Meter, NoOpMeter
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
@@ -34,6 +32,10 @@ class Telemetry:
         self._traces = TracerProvider(sampler=sampler, resource=resource, shutdown_on_exit=False)
         readers = []
         if endpoint:
+            # A fifth of a second of imports, which those that send nothing, such as the command line, are spared.
+            from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
+            from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+
             insecure = not endpoint.startswith("https://")
             spans = OTLPSpanExporter(endpoint=endpoint, insecure=insecure, timeout=EXPORT_TIMEOUT_S)
             self._traces.add_span_processor(

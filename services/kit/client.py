@@ -153,7 +153,7 @@ class _Outgoing:
             span.end(failure)
 
     def _translate(self, error: grpc.aio.AioRpcError, call: Call) -> QuartetError:
-        # gRPC sometimes loses the headers of a call that fails at once; the server sends them as trailers, too.
+        # gRPC sometimes loses the headers of a call that fails at once, so they come as trailers, too.
         for headers in (error.trailing_metadata(), error.initial_metadata()):
             call.response_headers.update(_texts(headers))
         details = b""

@@ -32,7 +32,7 @@ class Telemetry:
         self._traces = TracerProvider(sampler=sampler, resource=resource, shutdown_on_exit=False)
         readers = []
         if endpoint:
-            # A fifth of a second of imports, which those that send nothing, such as the command line, are spared.
+            # Imported late: a fifth of a second that those who send nothing, such as the CLI, are spared.
             from opentelemetry.exporter.otlp.proto.grpc.metric_exporter import OTLPMetricExporter
             from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 

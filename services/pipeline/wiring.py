@@ -82,7 +82,7 @@ async def build(
             templates=declared.templates,
             default_model=next(iter(declared.embedders)),
         )
-        pipelines = _build_pipelines(source, declared, parts)
+        pipelines = build_pipelines(source, declared, parts)
         ingestion = Ingestion(library, items, documents, readers[1], embedder)
         runner = await stack.enter_async_context(
             DurableJobs(
@@ -108,9 +108,10 @@ async def build(
         yield [Binding(SERVICE, service)]
 
 
-def _build_pipelines(
+def build_pipelines(
     source: PipelinesSource, declared: PipelinesFile, parts: StageParts
 ) -> dict[str, Pipeline]:
+    """The file's pipelines by name; SettingsError names the line of a stage that does not fit."""
     pipelines: dict[str, Pipeline] = {}
     for name, settings in declared.pipelines.items():
         place = ("pipelines", name, "stages")

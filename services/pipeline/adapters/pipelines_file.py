@@ -46,7 +46,10 @@ class PipelinesSource:
             return PipelinesFile.model_validate({} if self._data is None else self._data)
         except ValidationError as error:
             faults = error.errors(include_url=False, include_input=False)
-            shown = [str(self.fault(fault["loc"], fault["msg"])) for fault in faults[:MAX_FAULTS]]
+            shown = [
+                str(self.fault(fault["loc"], fault["msg"].removeprefix("Value error, ")))
+                for fault in faults[:MAX_FAULTS]
+            ]
             if len(faults) > MAX_FAULTS:
                 shown.append(f"{self._path}: and {len(faults) - MAX_FAULTS} more")
             raise SettingsError("\n".join(shown)) from None
@@ -75,6 +78,11 @@ class PipelinesSource:
             if child is not None:
                 node = child
                 path.append(str(step))
-            elif number == len(location) - 1 and not isinstance(node, yaml.ScalarNode):
+            elif number == len(location) - 1 and not _is_tag(node, step):
                 path.append(str(step))
         return line, path
+
+
+def _is_tag(node: yaml.Node | None, step: str | int) -> bool:
+    """Whether pydantic names by this step the kind of a stage, which the file has as a value."""
+    return isinstance(node, yaml.MappingNode) and any(value.value == step for _, value in node.value)

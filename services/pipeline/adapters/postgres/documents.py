@@ -74,17 +74,22 @@ _IS_STORED = """
 
 
 class PostgresDocuments:
-    """Documents and their chunks, searched by cosine similarity with pgvector."""
+    """Documents and their chunks, searched by cosine similarity with pgvector.
 
-    def __init__(self, database: Database) -> None:
+    Args:
+        exact_chunks: Collections with more chunks are searched by the graph.
+    """
+
+    def __init__(self, database: Database, *, exact_chunks: int = EXACT_CHUNKS) -> None:
         self._database = database
+        self._exact_chunks = exact_chunks
 
     async def search(
         self, collection: Collection, vector: NDArray[np.float32], *, top_k: int, threshold: float
     ) -> list[message_pb2.Passage]:
         statement = _NEAREST_EXACTLY
         # The count may have grown since the caller read the collection: it only decides the way.
-        by_graph = collection.chunk_count > EXACT_CHUNKS and collection.dimension in _NEAREST_IN_GRAPH
+        by_graph = collection.chunk_count > self._exact_chunks and collection.dimension in _NEAREST_IN_GRAPH
         async with self._database.transaction() as connection:
             if by_graph:
                 statement = _NEAREST_IN_GRAPH[collection.dimension]

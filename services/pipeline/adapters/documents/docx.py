@@ -1,14 +1,12 @@
 import io
 import re
 import zipfile
-from xml.etree.ElementTree import ParseError
 
 import docx
 from docx.document import Document
 from docx.opc.exceptions import OpcError
 from docx.table import Table
 from docx.text.paragraph import Paragraph
-from lxml.etree import XMLSyntaxError  # type: ignore[import-untyped]
 
 from services.pipeline.domain.document import UnreadableDocumentError
 
@@ -36,8 +34,7 @@ def read(content: bytes) -> tuple[str, str]:
         KeyError,
         ValueError,
         AttributeError,
-        XMLSyntaxError,
-        ParseError,
+        SyntaxError,
         zipfile.BadZipFile,
     ) as error:
         raise UnreadableDocumentError(

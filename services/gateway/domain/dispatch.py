@@ -61,17 +61,21 @@ class Dispatcher:
             request = pipeline_pb2.RunRequest(input=_pipeline_input(handler.pipeline, prompt))
             ran = await self._pipeline.run(request, call)
             return Answer(decision=decision, completion=ran.completion, stages=list(ran.stages))
+        answer = None
         async with aclosing(self._execute(handler.agent, prompt, call)) as events:
             async for event in events:
                 if event.WhichOneof("kind") == "ended":
                     run = event.ended.run
-                    return Answer(decision=decision, completion=_completion(run), run=run)
-        raise _ended_early("orchestrator")
+                    answer = Answer(decision=decision, completion=_completion(run), run=run)
+        if answer is None:
+            raise _ended_early("orchestrator")
+        return answer
 
     async def stream(self, target: Target, prompt: router_pb2.Prompt, call: Call) -> AsyncGenerator[Event]:
         """The answer piece by piece; raises what the handler raises, at any point."""
+        # Here and below, peers' streams are read to their end: one that is left counts as cancelled.
         if target.is_routed:
-            decision = None
+            decision, ended = None, False
             _aim(prompt, target)
             request = router_pb2.StreamGenerateRequest(prompt=prompt)
             async with aclosing(self._router.stream_generate(request, call)) as responses:
@@ -83,8 +87,10 @@ class Dispatcher:
                             decision = response.decision
                             yield decision
                         case "end":
+                            ended = True
                             yield response.end
-                            return
+            if ended:
+                return
             if decision is None:
                 raise _ended_early("router")
             _hand_over(prompt, decision)
@@ -112,7 +118,7 @@ class Dispatcher:
         self, target: decision_pb2.PipelineTarget, prompt: router_pb2.Prompt, call: Call
     ) -> AsyncGenerator[Event]:
         request = pipeline_pb2.StreamRunRequest(input=_pipeline_input(target, prompt))
-        spoke = False
+        spoke = ended = False
         async with aclosing(self._pipeline.stream_run(request, call)) as responses:
             async for response in responses:
                 match response.WhichOneof("event"):
@@ -122,15 +128,16 @@ class Dispatcher:
                     case "stage":
                         yield response.stage
                     case "end":
+                        ended = True
                         for event in _close(response.end, spoke=spoke):
                             yield event
-                        return
-        raise _ended_early("pipeline")
+        if not ended:
+            raise _ended_early("pipeline")
 
     async def _stream_execute(
         self, target: decision_pb2.AgentTarget, prompt: router_pb2.Prompt, call: Call
     ) -> AsyncGenerator[Event]:
-        spoke = False
+        spoke = ended = False
         async with aclosing(self._execute(target, prompt, call)) as events:
             async for event in events:
                 match event.WhichOneof("kind"):
@@ -139,12 +146,13 @@ class Dispatcher:
                         yield event.delta
                     case "ended":
                         yield event
+                        ended = True
                         for last in _close(_completion(event.ended.run), spoke=spoke):
                             yield last
-                        return
                     case _:
                         yield event
-        raise _ended_early("orchestrator")
+        if not ended:
+            raise _ended_early("orchestrator")
 
     async def _execute(
         self, target: decision_pb2.AgentTarget, prompt: router_pb2.Prompt, call: Call

@@ -70,6 +70,7 @@ class Actor:
 
     async def _stream(self, prompt: router_pb2.Prompt, run_id: str, call: Call) -> generation_pb2.Completion:
         gathering = Gathering()
+        completion = None
         request = router_pb2.StreamGenerateRequest(prompt=prompt)
         stream = self._router.stream_generate(request, call.outgoing())
         async with self._deltas.publish(run_id) as sink, aclosing(stream) as events:
@@ -79,8 +80,11 @@ class Actor:
                         gathering.add(event.delta)
                         await sink.put(event.delta)
                     case "end":
-                        return gathering.finish(event.end)
-        raise Internal("the router's stream ended without its end: try again")
+                        # Read on to the stream's end: one that is left counts as cancelled in its trace.
+                        completion = gathering.finish(event.end)
+        if completion is None:
+            raise Internal("the router's stream ended without its end: try again")
+        return completion
 
 
 def _retrievals_behind(step: run_pb2.Step, progress: Progress) -> list[str]:

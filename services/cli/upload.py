@@ -96,11 +96,19 @@ async def pieces(
     yield IngestDocumentsRequest(collection=collection)
     for file in files:
         media_type = MEDIA_TYPES[file.path.suffix.lower()]
-        with await asyncio.to_thread(file.path.open, "rb") as content:
-            yield IngestDocumentsRequest(header=DocumentHeader(source=file.source, mime_type=media_type))
-            while data := await asyncio.to_thread(content.read, PIECE_BYTES):
-                yield IngestDocumentsRequest(data=data)
-                sent(len(data))
+        yield IngestDocumentsRequest(header=DocumentHeader(source=file.source, mime_type=media_type))
+        start = 0
+        while data := await asyncio.to_thread(_read_piece, file.path, start):
+            yield IngestDocumentsRequest(data=data)
+            sent(len(data))
+            start += len(data)
+
+
+def _read_piece(path: Path, start: int) -> bytes:
+    # The file is open in here only: an upload that is given up between two pieces leaves nothing open.
+    with path.open("rb") as file:
+        file.seek(start)
+        return file.read(PIECE_BYTES)
 
 
 def _walk(paths: Sequence[Path]) -> Iterator[tuple[Path, bool]]:

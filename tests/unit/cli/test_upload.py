@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from services.cli.upload import MAX_DOCUMENT_BYTES, File, Selection, select, source_of
+from services.cli.upload import MAX_DOCUMENT_BYTES, File, Selection, pieces, select, source_of
 
 
 @pytest.fixture(autouse=True)
@@ -55,3 +55,15 @@ def test_batches_hold_what_one_call_takes() -> None:
     selection = Selection(files=files, refusals=(), ignored=0)
     assert [len(batch) for batch in selection.batches()] == [1000, 1000, 500]
     assert selection.size_bytes == 5000
+
+
+async def test_an_upload_that_is_given_up_leaves_no_file_open(folder: Path) -> None:
+    (folder / "a.md").write_text("a")
+    upload = pieces("default", select([Path("a.md")]).files, lambda _: None)
+    sent = [await anext(upload) for _ in range(3)]
+    assert sent[-1].data == b"a"
+    assert folder / "a.md" not in open_files()
+
+
+def open_files() -> list[Path]:
+    return [descriptor.resolve() for descriptor in Path("/proc/self/fd").iterdir()]

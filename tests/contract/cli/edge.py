@@ -5,14 +5,17 @@ import os
 import pty
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, chdir
 from dataclasses import dataclass, field
 from pathlib import Path
+
+from typer.testing import CliRunner
 
 from quartet.common.v1 import decision_pb2, document_pb2, generation_pb2, message_pb2, run_pb2, stage_pb2
 from quartet.gateway.v1 import document_pb2 as documents_pb2
 from quartet.gateway.v1 import gateway_pb2
 from quartet.gateway.v1 import run_pb2 as runs_pb2
+from services.cli.__main__ import app
 from services.kit.call import Call
 from services.kit.errors import NotFound, QuartetError, Unauthenticated
 
@@ -42,11 +45,51 @@ class Edge:
     stuck: bool = False
     watched: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def environment(self, extra: Mapping[str, str] | None = None) -> dict[str, str]:
-        """Of a command that talks to this edge."""
-        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-        kept |= {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONUTF8": "1"}
-        return kept | {"QUARTET_URL": f"http://{self.address}", "QUARTET_API_KEY": KEY} | dict(extra or {})
+    async def run(
+        self,
+        *arguments: str,
+        folder: Path = Path("/"),
+        stdin: str = "",
+        environment: Mapping[str, str] | None = None,
+    ) -> Result:
+        """What the command does without a terminal, from its start to its end.
+
+        It runs in a thread of ours, with a loop of its own: a process each would take most of the time.
+        """
+
+        def invoke() -> Result:
+            alone: dict[str, str | None] = {**dict.fromkeys(os.environ), **self._environment(environment)}
+            with chdir(folder):
+                done = CliRunner().invoke(app, arguments, input=stdin, env=alone, catch_exceptions=False)
+            return Result(code=done.exit_code, out=done.stdout, err=done.stderr)
+
+        return await asyncio.to_thread(invoke)
+
+    async def run_process(
+        self, *arguments: str, stdin: str = "", environment: Mapping[str, str] | None = None
+    ) -> Result:
+        """What the command does as a process on pipes, from its start to its end."""
+        async with self.start(*arguments, environment=environment) as process:
+            out, err = await asyncio.wait_for(process.communicate(stdin.encode()), timeout=60)
+        assert process.returncode is not None
+        return Result(code=process.returncode, out=out.decode(), err=err.decode())
+
+    async def run_on_terminal(
+        self,
+        *arguments: str,
+        folder: Path = Path("/"),
+        typed: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> Result:
+        """What the command does as a process on a terminal, where one thing is typed at each prompt."""
+        ours, its = pty.openpty()
+        extra = {"TERM": "xterm-256color", **(environment or {})}
+        async with self.start(*arguments, folder=folder, environment=extra, terminal=its) as process:
+            os.close(its)
+            written = await asyncio.wait_for(asyncio.to_thread(_converse, ours, typed), timeout=60)
+            code = await asyncio.wait_for(process.wait(), timeout=60)
+        os.close(ours)
+        return Result(code=code, out=written.decode(), err="")
 
     @asynccontextmanager
     async def start(
@@ -61,7 +104,7 @@ class Edge:
             sys.executable,
             *("-m", "services.cli", *arguments),
             cwd=folder,
-            env=self.environment(environment),
+            env=self._environment(environment),
             stdin=terminal,
             stdout=terminal,
             stderr=terminal,
@@ -73,35 +116,6 @@ class Edge:
                 process.kill()
                 await process.wait()
 
-    async def run(
-        self,
-        *arguments: str,
-        folder: Path = Path("/"),
-        stdin: str = "",
-        environment: Mapping[str, str] | None = None,
-    ) -> Result:
-        """What the command does on pipes, from its start to its end."""
-        async with self.start(*arguments, folder=folder, environment=environment) as process:
-            out, err = await asyncio.wait_for(process.communicate(stdin.encode()), timeout=60)
-        assert process.returncode is not None
-        return Result(code=process.returncode, out=out.decode(), err=err.decode())
-
-    async def run_on_terminal(
-        self,
-        *arguments: str,
-        folder: Path = Path("/"),
-        typed: Sequence[str] = (),
-        environment: Mapping[str, str] | None = None,
-    ) -> str:
-        """Everything that the command writes on a terminal, where one thing is typed at each prompt."""
-        ours, its = pty.openpty()
-        extra = {"TERM": "xterm-256color", **(environment or {})}
-        async with self.start(*arguments, folder=folder, environment=extra, terminal=its):
-            os.close(its)
-            written = await asyncio.wait_for(asyncio.to_thread(_converse, ours, typed), timeout=60)
-        os.close(ours)
-        return written.decode()
-
     def admit(self, rpc: str, call: Call) -> None:
         """Checks the key as a gateway does, names the trace, and fails where the test wants it."""
         call.response_headers["x-quartet-trace-id"] = TRACE_ID
@@ -109,6 +123,12 @@ class Edge:
             raise Unauthenticated("no valid API key came with the call", reason="INVALID_API_KEY")
         if rpc in self.failures:
             raise self.failures[rpc]
+
+    def _environment(self, extra: Mapping[str, str] | None) -> dict[str, str]:
+        """Of a command that talks to this edge."""
+        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        kept |= {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "PYTHONUTF8": "1"}
+        return kept | {"QUARTET_URL": f"http://{self.address}", "QUARTET_API_KEY": KEY} | dict(extra or {})
 
 
 def _converse(terminal: int, typed: Sequence[str]) -> bytes:

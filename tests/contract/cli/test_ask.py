@@ -149,6 +149,17 @@ async def test_a_suite_that_is_not_there_is_said_to_be_started(edge: Edge, close
 async def test_a_terminal_gets_colours_unless_it_wants_none(
     edge: Edge, extra: dict[str, str], coloured: bool
 ) -> None:
-    written = await edge.run_on_terminal("ask", "Why?", "--model", "unknown-1", environment=extra)
-    assert "there is no model named unknown-1" in written
-    assert ("\x1b[31m" in written) is coloured
+    result = await edge.run_on_terminal("ask", "Why?", "--model", "unknown-1", environment=extra)
+    assert result.code == 1
+    assert "there is no model named unknown-1" in result.out
+    assert ("\x1b[31m" in result.out) is coloured
+
+
+async def test_pipes_carry_the_question_and_the_answer_without_control_codes(edge: Edge) -> None:
+    colourful = {"TERM": "xterm-256color"}
+    result = await edge.run_process("ask", "-", "--agent", stdin="Why\nnot?\n", environment=colourful)
+    assert result.code == 0, result.err
+    assert edge.generations[0].messages[0].parts[0].text == "Why\nnot?"
+    assert result.out.splitlines()[0] == TEXT
+    assert result.err.splitlines()[0] == "plan 1"
+    assert "\x1b" not in result.out + result.err

@@ -55,7 +55,8 @@ async def test_an_unknown_command_is_named(edge: Edge) -> None:
 
 
 async def test_on_a_terminal_it_prompts_and_ends_with_ctrl_d(edge: Edge) -> None:
-    written = await edge.run_on_terminal("chat", typed=("Why?\n", "\x04"))
-    assert "rag/default answers; /help lists the commands" in written
-    assert TEXT in written
+    result = await edge.run_on_terminal("chat", typed=("Why?\n", "\x04"))
+    assert result.code == 0
+    assert "rag/default answers; /help lists the commands" in result.out
+    assert TEXT in result.out
     assert [said(generation) for generation in edge.generations] == [[("user", "Why?")]]

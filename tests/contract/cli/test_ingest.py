@@ -119,10 +119,11 @@ async def test_an_upload_that_is_refused_says_why(edge: Edge, folder: Path) -> N
 
 
 async def test_progress_is_shown_on_a_terminal_only(edge: Edge, folder: Path) -> None:
-    written = await edge.run_on_terminal("ingest", "docs", folder=folder)
-    assert "upload" in written
-    assert "store" in written
-    assert "stored 2, unchanged 1" in written
+    result = await edge.run_on_terminal("ingest", "docs", folder=folder)
+    assert result.code == 0
+    assert "upload" in result.out
+    assert "store" in result.out
+    assert "stored 2, unchanged 1" in result.out
 
 
 async def test_a_job_is_shown_followed_and_stopped(edge: Edge, folder: Path) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
@@ -67,11 +68,11 @@ def wait_until_gone(children: list[Identity]) -> None:
         time.sleep(0.02)
 
 
-@pytest.fixture
-def home(tmp_path: Path) -> Iterator[Home]:
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Home]:
     root = Path(tempfile.mkdtemp(prefix="quartet-test-"))
     root.chmod(0o755)
-    yield Home(path=tmp_path / "home", database_root=root)
+    yield Home(path=tmp_path_factory.mktemp("stores") / "home", database_root=root)
     shutil.rmtree(root)
 
 
@@ -110,7 +111,7 @@ def test_a_server_that_is_killed_hard_starts_again_with_its_data(home: Home) -> 
     stores = home.start()
     try:
         with psycopg.connect(stores.database_url, autocommit=True) as connection:
-            connection.execute("create table kept as select 1 as n")
+            connection.execute("create table kept_too as select 1 as n")
         record = json.loads((home.path / "run" / "postgres.json").read_text())
         os.kill(record["identity"]["pid"], 9)
         rows = None
@@ -119,7 +120,7 @@ def test_a_server_that_is_killed_hard_starts_again_with_its_data(home: Home) -> 
             assert time.monotonic() < end, "the server did not come back"
             try:
                 with psycopg.connect(stores.database_url) as connection:
-                    rows = connection.execute("select n from kept").fetchall()
+                    rows = connection.execute("select n from kept_too").fetchall()
             except psycopg.OperationalError:
                 time.sleep(0.1)
         assert rows == [(1,)]
@@ -127,17 +128,17 @@ def test_a_server_that_is_killed_hard_starts_again_with_its_data(home: Home) -> 
         stores.end(kill=False)
 
 
-def test_a_password_is_needed(home: Home) -> None:
-    stores = home.start()
-    try:
-        password = (home.path / "postgres.password").read_text()
-        with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
-            psycopg.connect(stores.database_url.replace(password, "guess"))
-        anonymous = stores.redis_url.replace((home.path / "redis.password").read_text(), "")
-        with redis.Redis.from_url(anonymous) as client, pytest.raises(redis.AuthenticationError):
-            client.ping()
-    finally:
-        stores.end(kill=False)
+def test_a_password_is_needed(database_url: str, redis_url: str) -> None:
+    with pytest.raises(psycopg.OperationalError, match="password authentication failed"):
+        psycopg.connect(with_password(database_url, "guess"))
+    anonymous = with_password(redis_url, "")
+    with redis.Redis.from_url(anonymous) as client, pytest.raises(redis.AuthenticationError):
+        client.ping()
+
+
+def with_password(url: str, password: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(netloc=f"{parts.username}:{password}@{parts.hostname}:{parts.port}").geturl()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root runs the database as another account")
@@ -145,8 +146,9 @@ def test_binaries_that_the_account_cannot_reach_are_copied_for_it(home: Home, tm
     wheel = find_binaries()
     package = wheel.parent.parent
     hidden = tmp_path / package.name / wheel.parent.name
-    shutil.copytree(wheel.parent, hidden)
-    shutil.copytree(package.with_name(f"{package.name}.libs"), tmp_path / f"{package.name}.libs")
+    hidden.parent.mkdir()
+    hidden.symlink_to(wheel.parent)  # in a folder of pytest's, which only we may enter
+    (tmp_path / f"{package.name}.libs").symlink_to(package.with_name(f"{package.name}.libs"))
     settings = StackSettings.model_validate({"home": tmp_path, "database_root": home.database_root})
     place = choose_place(settings)
     reached = reach_binaries(hidden / "bin", place)

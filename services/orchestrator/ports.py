@@ -164,5 +164,8 @@ class Executor(Protocol):
     async def start(self, run_id: str) -> None:
         """Begins a stored run; again for the same run does nothing."""
 
-    def raise_if_full(self) -> None:
-        """Raises ResourceExhausted when this process carries out as many runs as it may."""
+    def reserve(self, run_id: str) -> None:
+        """Keeps a place for a run; raises ResourceExhausted when this process has as many as it may have."""
+
+    def release(self, run_id: str) -> None:
+        """Gives up the place of a run that is not started."""

@@ -93,7 +93,6 @@ class OrchestratorService:
 
     async def _start(self, task: run_pb2.Task, key: str, call: Call, timeout_s: float) -> run_pb2.Run:
         _check(task)
-        self._executor.raise_if_full()
         run = run_pb2.Run(
             id=f"run_{secrets.token_hex(12)}",
             task=task,
@@ -108,10 +107,19 @@ class OrchestratorService:
             deadline=datetime.now(UTC) + timedelta(seconds=timeout_s),
             traceparent=dict(inject(trace.get_current_span())).get(names.TRACEPARENT, ""),
         )
-        run, created = await self._store.create(charge, idempotency_key=key, executor=self._executor.id)
-        if created:
-            await self._executor.start(run.id)
-        return run
+        self._executor.reserve(run.id)
+        started = False
+        try:
+            stored, created = await self._store.create(
+                charge, idempotency_key=key, executor=self._executor.id
+            )
+            if created:
+                await self._executor.start(run.id)
+                started = True
+        finally:
+            if not started:
+                self._executor.release(run.id)
+        return stored
 
 
 def _check(task: run_pb2.Task) -> None:

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from dbos import DBOS, DBOSConfig, SetWorkflowID
 from opentelemetry import trace
@@ -33,6 +33,7 @@ RETRY_AFTER_S = 5.0
 STEP_ATTEMPTS = 6
 TAKE_ATTEMPTS = 20
 MAX_PAUSE_S = 10
+STOP_TIMEOUT_S = 5
 ENDED = {"SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"}
 
 
@@ -49,7 +50,9 @@ class DbosExecutor:
         self._course = course
         self._journal = journal
         self._max_runs = max_runs
-        self._tasks: set[asyncio.Task[object]] = set()
+        self._runs: set[str] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._steps = _Steps()
         self._config: DBOSConfig = {
             "name": "quartet-orchestrator",
             "system_database_url": database_url,
@@ -79,6 +82,10 @@ class DbosExecutor:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        self._steps.stop()
+        if self._tasks:
+            # Not cancelled at once: DBOS's own writes must end, or their threads outlive it.
+            await asyncio.wait(self._tasks, timeout=STOP_TIMEOUT_S)
         await end(*self._tasks)
         loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(1) as thread:
@@ -86,8 +93,24 @@ class DbosExecutor:
         # DBOS made its own threads, which are gone now, the loop's default.
         loop.set_default_executor(ThreadPoolExecutor())
 
+    def reserve(self, run_id: str) -> None:
+        if len(self._runs) >= self._max_runs:
+            raise ResourceExhausted(
+                f"{len(self._runs)} runs are under way in this process, and no more may be: try again soon",
+                reason="TOO_MANY_RUNS",
+                metadata={"limit": str(self._max_runs)},
+                retry_after_s=RETRY_AFTER_S,
+            )
+        self._runs.add(run_id)
+
+    def release(self, run_id: str) -> None:
+        self._runs.discard(run_id)
+
+    def carries_out(self, run_id: str) -> bool:
+        """True for a run that is under way or about to begin here."""
+        return run_id in self._runs
+
     async def start(self, run_id: str) -> None:
-        """Begins a stored run; again for the same run does nothing."""
         with SetWorkflowID(run_id):
             await DBOS.start_workflow_async(self._workflow, run_id)
 
@@ -101,21 +124,17 @@ class DbosExecutor:
         elif status.executor_id != self.id:
             await DBOS.resume_workflow_async(run_id)
 
-    def raise_if_full(self) -> None:
-        """Raises ResourceExhausted when this process carries out as many runs as it may."""
-        if len(self._tasks) >= self._max_runs:
-            raise ResourceExhausted(
-                f"{len(self._tasks)} runs are under way in this process, and no more may be: try again soon",
-                reason="TOO_MANY_RUNS",
-                metadata={"limit": str(self._max_runs)},
-                retry_after_s=RETRY_AFTER_S,
-            )
-
     async def _carry_out(self, run_id: str) -> None:
-        task = asyncio.current_task()
-        if task is not None:
+        self._runs.add(run_id)
+        if task := asyncio.current_task():
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
+        try:
+            await self._follow(run_id)
+        finally:
+            self._runs.discard(run_id)
+
+    async def _follow(self, run_id: str) -> None:
         charge = await self._take(run_id)
         attributes = {
             names.GEN_AI_OPERATION: names.INVOKE_AGENT,
@@ -126,7 +145,7 @@ class DbosExecutor:
             f"{names.INVOKE_AGENT} {AGENT}", _parent(charge), attributes=attributes
         ):
             try:
-                await self._course.follow(charge, _Steps())
+                await self._course.follow(charge, self._steps)
             except Exception:  # the outermost layer of a run: no caller is left to tell
                 log.exception("run %s cannot go on", run_id)
                 await self._give_up(run_id)
@@ -151,11 +170,29 @@ class DbosExecutor:
 
 
 class _Steps:
-    """The durable steps of the workflow that is running."""
+    """The durable steps of this process's workflows; stopped, they leave off where nothing is being written."""
+
+    def __init__(self) -> None:
+        self._stopping = False
+        self._bodies: set[asyncio.Future[Outcome]] = set()
+
+    def stop(self) -> None:
+        """Cancels the steps under way and those that would begin: they are done at the next start."""
+        self._stopping = True
+        for body in self._bodies:
+            body.cancel()
 
     async def step(self, name: str, body: Callable[[], Awaitable[Outcome]]) -> Outcome:
         async def kept() -> tuple[bytes, bytes]:
-            outcome = await body()
+            if self._stopping:
+                raise asyncio.CancelledError
+            making = asyncio.ensure_future(body())
+            self._bodies.add(making)
+            try:
+                outcome = await making
+            finally:
+                self._bodies.discard(making)
+                await end(making)
             return outcome.event.SerializeToString(), outcome.completion.SerializeToString()
 
         event, completion = await DBOS.run_step_async(

@@ -32,10 +32,9 @@ class Takeover:
         self._silent_after_s = silent_after_s
 
     async def begin(self) -> None:
-        """The first heartbeat; begins the runs that this process stored and never began when it ended."""
+        """The first heartbeat, and the runs that this process stored and never began when it ended."""
         await self._executors.beat()
-        for run_id in await self._executors.own_runs(MAX_OWN_RUNS):
-            await self._executor.adopt(run_id)
+        await self._begin_stored()
 
     async def keep(self) -> None:
         """Runs for as long as the process does; a database that is away is waited for."""
@@ -43,6 +42,7 @@ class Takeover:
             await asyncio.sleep(self._interval_s)
             try:
                 await self._executors.beat()
+                await self._begin_stored()
                 taken = await self._executors.take_over(
                     silent_after_s=self._silent_after_s, limit=MAX_ADOPTED_AT_ONCE
                 )
@@ -51,3 +51,9 @@ class Takeover:
                     await self._executor.adopt(run_id)
             except (psycopg.OperationalError, PoolTimeout) as error:
                 log.warning("cannot keep the heartbeat: %s", error)
+
+    async def _begin_stored(self) -> None:
+        """A caller that goes away at the wrong moment leaves a run stored and not begun."""
+        for run_id in await self._executors.own_runs(MAX_OWN_RUNS):
+            if not self._executor.carries_out(run_id):
+                await self._executor.adopt(run_id)

@@ -13,9 +13,9 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 import grpc
+
 from quartet.common.v1 import message_pb2
 from quartet.router.v1 import router_pb2 as pb
-
 from services.kit import telemetry
 from services.kit.binding import Binding
 from services.kit.call import Call

@@ -1,4 +1,4 @@
-"""Makes gen/ from protos/: Python messages and stubs, the descriptor set that Envoy reads, and the image that buf lints.
+"""Makes gen/ from protos/: Python messages and stubs, what Envoy reads, and the image that buf lints.
 
 Usage: python protos/generate.py [--into gen]
 
@@ -45,7 +45,9 @@ def write_imports(path: Path, well_known: str, google_api: str) -> None:
         "google/protobuf/descriptor.proto",
     )
     imports = descriptor_pb2.FileDescriptorSet.FromString(path.read_bytes())
-    imports.file.append(descriptor_pb2.FileDescriptorProto.FromString(Violation.desc().file.proto.to_binary()))
+    imports.file.append(
+        descriptor_pb2.FileDescriptorProto.FromString(Violation.desc().file.proto.to_binary())
+    )
     path.write_bytes(imports.SerializeToString())
 
 

@@ -96,7 +96,7 @@ def describe_handler(decision: Decision) -> str:
             return f"pipeline/{handler.pipeline.name} on {handler.pipeline.collection or 'default'}"
         case "agent":
             return f"agent/{handler.agent.collection or 'default'}"
-    return decision.model or "none"
+    return decision.model or "none: no model can serve it as things are"
 
 
 def answer_as_json(answer: Answer) -> dict[str, Any]:

@@ -1,5 +1,3 @@
-from pathlib import Path
-
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
@@ -15,7 +13,5 @@ class Settings(KitSettings):
     router_address: str = "127.0.0.1:50052"
     pipeline_address: str = "127.0.0.1:50053"
     orchestrator_address: str = "127.0.0.1:50054"
-    config_dir: Path | None = Field(default=None, validation_alias="QUARTET_CONFIG_DIR")
-    """Where `limits.yaml` is; by default what the suite ships."""
     database_connections: int = Field(default=4, ge=1, le=10)
     """Most connections to PostgreSQL at once; all services share its 200."""

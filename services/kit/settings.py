@@ -17,6 +17,13 @@ Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
 
 
+def shipped_config() -> Path:
+    """The configuration in the repository, else the copy that the installed package carries."""
+    package = Path(__file__).parents[1]
+    repository = package.parent / "config"
+    return repository if (repository / "routes.yaml").is_file() else package / "config"
+
+
 class SettingsError(Exception):
     """A setting is missing or wrong; the message names the variable and never its value."""
 
@@ -60,7 +67,10 @@ class KitSettings(BaseSettings):
 
     database_url: str = Field(default="", validation_alias="DATABASE_URL", repr=False)
     redis_url: str = Field(default="", validation_alias="REDIS_URL", repr=False)
-    models_dir: Path = Field(default=Path("build/artifacts"), validation_alias="QUARTET_MODELS_DIR")
+    config_dir: Path = Field(default_factory=shipped_config, validation_alias="QUARTET_CONFIG_DIR")
+    """Holds models.yaml, routes.yaml, pipelines.yaml and limits.yaml."""
+    artifacts_dir: Path = Field(default=Path("build/artifacts"), validation_alias="QUARTET_ARTIFACTS_DIR")
+    """Holds minilm/, the local embedding model and its tokenizer."""
 
     workers: int = Field(default=1, validation_alias="QUARTET_WORKERS", ge=1, le=64)
     """Processes that share the port; more than 1 needs SO_REUSEPORT."""

@@ -1,19 +1,11 @@
 import platform
-from pathlib import Path
 
 from pydantic import Field
 from pydantic_settings import SettingsConfigDict
 
-import services
 from services.kit.settings import KitSettings, Port, Seconds
 
 MIB = 1024 * 1024
-
-
-def _shipped_config() -> Path:
-    """Beside the packages in a wheel, else in the repository."""
-    packaged = Path(services.__path__[0], "config")
-    return packaged if packaged.is_dir() else packaged.parent.parent / "config"
 
 
 class Settings(KitSettings):
@@ -23,10 +15,6 @@ class Settings(KitSettings):
 
     port: Port = 50053
     router_address: str = "127.0.0.1:50052"
-    artifacts_dir: Path = Field(default=Path("build/artifacts"), validation_alias="QUARTET_ARTIFACTS_DIR")
-    """Holds `minilm/tokenizer.json`."""
-    config_dir: Path = Field(default_factory=_shipped_config, validation_alias="QUARTET_CONFIG_DIR")
-    """Holds `pipelines.yaml`."""
     executor_id: str = Field(
         default_factory=lambda: f"pipeline@{platform.node()}", min_length=1, max_length=200
     )

@@ -7,15 +7,16 @@ from quartet.pipeline.v1 import pipeline_pb2
 from quartet.router.v1 import router_pb2
 from services.kit.binding import Binding
 from services.kit.client import local, remote
+from services.kit.config_file import ConfigFile
 from services.kit.settings import SettingsError
 from services.pipeline.adapters.documents.process import DocumentProcess
 from services.pipeline.adapters.durable import DurableJobs
-from services.pipeline.adapters.pipelines_file import PipelinesSource
 from services.pipeline.adapters.postgres.collections import PostgresCollections
 from services.pipeline.adapters.postgres.documents import PostgresDocuments
 from services.pipeline.adapters.postgres.items import PostgresItems
 from services.pipeline.adapters.postgres.jobs import PostgresJobs
 from services.pipeline.adapters.postgres.pool import Database
+from services.pipeline.domain.configuration import PipelinesFile
 from services.pipeline.domain.embedding import Embedder
 from services.pipeline.domain.ingestion import Ingestion
 from services.pipeline.domain.library import Library
@@ -29,7 +30,6 @@ from services.pipeline.service_documents import Documents
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
 
-    from services.pipeline.domain.configuration import PipelinesFile
     from services.pipeline.settings import Settings
 
 SERVICE = pipeline_pb2.DESCRIPTOR.services_by_name["PipelineService"].full_name
@@ -50,8 +50,8 @@ async def build(
         raise SettingsError(
             "DATABASE_URL: set it to a PostgreSQL database with pgvector, or run `quartet up`"
         )
-    source = PipelinesSource(settings.config_dir / "pipelines.yaml")
-    declared = source.read()
+    source = ConfigFile(settings.config_dir / "pipelines.yaml")
+    declared = source.read(PipelinesFile)
     async with AsyncExitStack() as stack:
         peer = (peers or {}).get(ROUTER)
         router = local(ROUTER, peer) if peer is not None else remote(ROUTER, settings.router_address)
@@ -108,9 +108,7 @@ async def build(
         yield [Binding(SERVICE, service)]
 
 
-def build_pipelines(
-    source: PipelinesSource, declared: PipelinesFile, parts: StageParts
-) -> dict[str, Pipeline]:
+def build_pipelines(source: ConfigFile, declared: PipelinesFile, parts: StageParts) -> dict[str, Pipeline]:
     """The file's pipelines by name; SettingsError names the line of a stage that does not fit."""
     pipelines: dict[str, Pipeline] = {}
     for name, settings in declared.pipelines.items():

@@ -43,7 +43,7 @@ class RouterService:
 
     async def route(self, request: pb.RouteRequest, call: Call) -> pb.RouteResponse:
         del call
-        return pb.RouteResponse(decision=self._decider.decide(request.prompt).decision)
+        return pb.RouteResponse(decision=self._decider.explain(request.prompt))
 
     async def generate(self, request: pb.GenerateRequest, call: Call) -> pb.GenerateResponse:
         if not request.prompt.idempotency_key or self._once is None:

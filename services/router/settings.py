@@ -16,14 +16,6 @@ class Settings(KitSettings):
     model_config = SettingsConfigDict(env_prefix="ROUTER_")
 
     port: Port = 50052
-    config_dir: Path = Field(default=Path("config"), validation_alias="QUARTET_CONFIG_DIR")
-    """Holds models.yaml and routes.yaml.
-
-    When it is not there, the copy that the installed package carries.
-    """
-    artifacts_dir: Path = Field(default=Path("build/artifacts"), validation_alias="QUARTET_ARTIFACTS_DIR")
-    """Holds minilm/, the local embedding model."""
-
     openai_api_key: str = Field(default="", validation_alias="OPENAI_API_KEY", repr=False)
     openai_base_url: str = Field(default="", validation_alias="OPENAI_BASE_URL")
     anthropic_api_key: str = Field(default="", validation_alias="ANTHROPIC_API_KEY", repr=False)
@@ -47,13 +39,6 @@ class Settings(KitSettings):
         if url and urlsplit(url).scheme not in ("http", "https"):
             raise ValueError("must begin with http:// or https://")
         return url.rstrip("/")
-
-    def config_file(self, name: str) -> Path:
-        """The path of a configuration file: from `config_dir`, else from the installed package."""
-        path = self.config_dir / name
-        packaged = Path(__file__).parent.parent / "config" / name
-        repository = Path(__file__).parent.parent.parent / "config" / name
-        return next((found for found in (path, repository, packaged) if found.is_file()), path)
 
     def is_own_edge(self, url: str) -> bool:
         """Whether a provider's address is this suite's own edge: calls would run in a circle."""

@@ -43,8 +43,8 @@ async def build(
     Raises SettingsError when a configuration file is wrong or a provider's address is this suite's own edge.
     """
     del peers
-    catalogue, servers = read_models(settings.config_file("models.yaml"))
-    routes = read_routes(settings.config_file("routes.yaml"), catalogue)
+    catalogue, servers = read_models(settings.config_dir / "models.yaml")
+    routes = read_routes(settings.config_dir / "routes.yaml", catalogue)
     _check_addresses(settings, servers)
     async with AsyncExitStack() as stack:
         providers = _Providers(stack)

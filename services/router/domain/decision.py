@@ -74,7 +74,16 @@ class Decider:
             `NO_MODEL_FITS`
                 when the prompt asks for what none can do.
         """
-        features = read_features(prompt)
+        plan = self._plan(prompt, read_features(prompt))
+        if not plan.decision.HasField("handler"):
+            raise self._refuse(plan)
+        return plan
+
+    def explain(self, prompt: Prompt) -> pb.Decision:
+        """The decision; where no model can serve, without a handler and with every objection."""
+        return self._plan(prompt, read_features(prompt)).decision
+
+    def _plan(self, prompt: Prompt, features: Features) -> Plan:
         target = prompt.target.WhichOneof("kind")
         if target == "model":
             return self._plan_named(prompt, features)
@@ -146,10 +155,8 @@ class Decider:
             if not rejected:
                 models.append(model)
             candidates.append(_candidate(model, features, route, output_tokens, rejected))
-        if not models:
-            raise self._refuse(candidates, features)
-        chosen = models[0]
-        decision = _decision(choice, pb.Handler(model=chosen.id), _output_limit(prompt, route, chosen))
+        chosen = models[0] if models else None
+        decision = _decision(choice, chosen, _output_limit(prompt, route, chosen) if chosen else 0)
         _complete(decision, chosen, candidates, warnings)
         return Plan(decision=decision, models=tuple(models), route=route, input_tokens=features.input_tokens)
 
@@ -159,19 +166,13 @@ class Decider:
         route = self._routes.named
         output_tokens = _output_limit(prompt, route, model)
         objection = next(self._objections(model, features), "")
-        if objection:
-            usable = not self.why_unavailable(model)
-            reason = "MODEL_DOES_NOT_FIT" if usable else "NO_MODEL_CONFIGURED"
-            raise InvalidArgument(
-                f"{model.id} cannot serve this request: {objection}",
-                reason=reason,
-                metadata={"model": model.id},
-            )
+        chosen = None if objection else model
         choice = _Choice(route=route, rule_name=BY_NAME, intent=UNKNOWN_INTENT, confidence=1.0)
-        decision = _decision(choice, pb.Handler(model=model.id), output_tokens)
-        candidate = _candidate(model, features, route, output_tokens, "")
-        _complete(decision, model, [candidate], warnings)
-        return Plan(decision=decision, models=(model,), route=route, input_tokens=features.input_tokens)
+        decision = _decision(choice, chosen, output_tokens)
+        candidate = _candidate(model, features, route, output_tokens, objection)
+        _complete(decision, chosen, [candidate], warnings)
+        models = (chosen,) if chosen else ()
+        return Plan(decision=decision, models=models, route=route, input_tokens=features.input_tokens)
 
     def _objections(self, model: Model, features: Features) -> Iterator[str]:
         """Why a model cannot serve, the reason that a setting would remove first."""
@@ -180,7 +181,16 @@ class Decider:
             yield unavailable
         yield from objections(model, features)
 
-    def _refuse(self, candidates: Sequence[pb.Candidate], features: Features) -> InvalidArgument:
+    def _refuse(self, plan: Plan) -> InvalidArgument:
+        candidates = plan.decision.candidates
+        if not plan.decision.route:
+            (named,) = candidates
+            usable = not self.why_unavailable(self._catalogue.find(named.model))
+            return InvalidArgument(
+                f"{named.model} cannot serve this request: {named.rejected_because}",
+                reason="MODEL_DOES_NOT_FIT" if usable else "NO_MODEL_CONFIGURED",
+                metadata={"model": named.model},
+            )
         unconfigured = any(self._providers[candidate.provider].missing for candidate in candidates)
         reasons = "; ".join(f"{candidate.model}: {candidate.rejected_because}" for candidate in candidates)
         if unconfigured:
@@ -193,7 +203,7 @@ class Decider:
         return InvalidArgument(
             f"no model of the route can serve this request: {reasons}",
             reason="NO_MODEL_FITS",
-            metadata={"input_tokens": str(features.input_tokens)},
+            metadata={"input_tokens": str(plan.input_tokens)},
         )
 
 
@@ -224,7 +234,9 @@ def _output_limit(prompt: Prompt, route: Route, model: Model) -> int:
     return min(limits)
 
 
-def _decision(choice: _Choice, handler: pb.Handler, max_output_tokens: int) -> pb.Decision:
+def _decision(choice: _Choice, handler: pb.Handler | Model | None, max_output_tokens: int) -> pb.Decision:
+    if isinstance(handler, Model):
+        handler = pb.Handler(model=handler.id)
     return pb.Decision(
         route=choice.route.name,
         intent=choice.intent,
@@ -237,11 +249,12 @@ def _decision(choice: _Choice, handler: pb.Handler, max_output_tokens: int) -> p
 
 
 def _complete(
-    decision: pb.Decision, chosen: Model, candidates: Sequence[pb.Candidate], warnings: Sequence[str]
+    decision: pb.Decision, chosen: Model | None, candidates: Sequence[pb.Candidate], warnings: Sequence[str]
 ) -> None:
-    decision.model = chosen.id
-    for candidate in candidates:
-        candidate.chosen = candidate.model == chosen.id
+    if chosen is not None:
+        decision.model = chosen.id
+        for candidate in candidates:
+            candidate.chosen = candidate.model == chosen.id
     decision.candidates.extend(candidates)
     decision.warnings.extend(warnings)
 

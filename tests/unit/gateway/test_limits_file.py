@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from services.gateway.adapters.limits_file import read_limits
-from services.kit.settings import SettingsError
+from services.kit.settings import SettingsError, shipped_config
 
 
 def write(folder: Path, text: str) -> Path:
@@ -12,7 +12,7 @@ def write(folder: Path, text: str) -> Path:
 
 
 def test_the_shipped_file_is_read() -> None:
-    assert read_limits(None).input_tokens_per_request == 200_000
+    assert read_limits(shipped_config()).input_tokens_per_request == 200_000
 
 
 def test_zero_stays_zero(tmp_path: Path) -> None:
@@ -35,7 +35,7 @@ def test_a_bad_file_is_refused_with_its_line(tmp_path: Path, text: str, line: in
 
 
 def test_what_is_no_yaml_is_refused_with_its_line(tmp_path: Path) -> None:
-    with pytest.raises(SettingsError, match="line 3"):
+    with pytest.raises(SettingsError, match=r"limits\.yaml:3"):
         read_limits(write(tmp_path, "defaults:\n  - [\n"))
 
 

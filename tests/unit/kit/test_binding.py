@@ -1,7 +1,7 @@
 import pytest
+
 from quartet.pipeline.v1 import pipeline_pb2  # noqa: F401 - registers the contract
 from quartet.router.v1 import router_pb2
-
 from services.kit.binding import Binding, rpcs_of
 
 ROUTER = "quartet.router.v1.RouterService"

@@ -1,7 +1,7 @@
 import pytest
+
 from quartet.common.v1 import message_pb2
 from quartet.router.v1 import router_pb2
-
 from services.kit.errors import InvalidArgument
 from services.kit.validation import MAX_VIOLATIONS, validate
 

@@ -2,8 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from services.kit.config_file import ConfigFile
 from services.kit.settings import SettingsError
-from services.pipeline.adapters.pipelines_file import PipelinesSource
+from services.pipeline.domain.configuration import PipelinesFile
 from services.pipeline.domain.embedding import Embedder
 from services.pipeline.domain.pipeline import Pipeline
 from services.pipeline.domain.stages.build import StageParts
@@ -21,8 +22,8 @@ class Nothing:
 def read(folder: Path, text: str) -> dict[str, Pipeline]:
     path = folder / "pipelines.yaml"
     path.write_text(text, encoding="utf-8")
-    source = PipelinesSource(path)
-    declared = source.read()
+    source = ConfigFile(path)
+    declared = source.read(PipelinesFile)
     router, nothing = FakeRouter(), Nothing()
     parts = StageParts(
         router=router,
@@ -100,4 +101,4 @@ def test_a_pipeline_without_an_answer_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match=r"none\.yaml: cannot be read: No such file"):
-        PipelinesSource(tmp_path / "none.yaml")
+        ConfigFile(tmp_path / "none.yaml")

@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from services.kit.settings import SettingsError
 from services.router.adapters.config.models import read_models
 from services.router.adapters.config.routes import read_routes
-from services.router.adapters.config.source import ConfigError
 from services.router.domain.catalogue import Catalogue, Dialect
 
 MODELS = """\
@@ -53,14 +53,14 @@ def test_a_bad_file_of_models_is_refused_with_line_and_reason(
     tmp_path: Path, change: tuple[str, str], line: int, reason: str
 ) -> None:
     path = write(tmp_path, MODELS.replace(*change))
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(SettingsError) as caught:
         read_models(path)
     assert str(caught.value).startswith(f"{path}:{line}:")
     assert reason in str(caught.value)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"absent\.yaml: cannot be read"):
+    with pytest.raises(SettingsError, match=r"absent\.yaml: cannot be read"):
         read_models(tmp_path / "absent.yaml")
 
 
@@ -106,7 +106,7 @@ def test_a_bad_file_of_routes_is_refused_with_line_and_reason(
     tmp_path: Path, catalogue: Catalogue, addition: str, line: int, reason: str
 ) -> None:
     path = write(tmp_path, ROUTES + addition)
-    with pytest.raises(ConfigError) as caught:
+    with pytest.raises(SettingsError) as caught:
         read_routes(path, catalogue)
     assert str(caught.value).startswith(f"{path}:{line}:")
     assert reason in str(caught.value)
@@ -114,5 +114,5 @@ def test_a_bad_file_of_routes_is_refused_with_line_and_reason(
 
 def test_a_candidate_that_does_not_exist_is_refused(tmp_path: Path, catalogue: Catalogue) -> None:
     path = write(tmp_path, ROUTES.replace("gpt-6-luna", "gpt-0"))
-    with pytest.raises(ConfigError, match=r":5: routes\.1\.candidates\.0: there is no model 'gpt-0'"):
+    with pytest.raises(SettingsError, match=r":5: routes\.1\.candidates\.0: there is no model 'gpt-0'"):
         read_routes(path, catalogue)

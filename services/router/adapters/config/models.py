@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from services.router.adapters.config.source import Location, Source, Strict
+from services.kit.config_file import ConfigFile, Location, Strict
 from services.router.domain.catalogue import (
     LOCAL,
     Capability,
@@ -104,8 +104,8 @@ class ServerAddress:
 
 
 def read_models(path: Path) -> tuple[Catalogue, tuple[ServerAddress, ...]]:
-    """The models and servers of the file; raises ConfigError naming the line of each fault."""
-    source = Source(path)
+    """The models and servers of the file; raises SettingsError naming the line of each fault."""
+    source = ConfigFile(path)
     content = source.read(_Models)
     models: list[Model] = []
     locations: list[Location] = []
@@ -136,7 +136,7 @@ def read_models(path: Path) -> tuple[Catalogue, tuple[ServerAddress, ...]]:
 
 
 def _model(
-    entry: _Model, provider: str, dialect: Dialect, content: _Models, source: Source, location: Location
+    entry: _Model, provider: str, dialect: Dialect, content: _Models, source: ConfigFile, location: Location
 ) -> Model:
     named = [entry.source, *(line.source for line in entry.prices)]
     if entry.shutdown:
@@ -163,7 +163,7 @@ def _model(
     )
 
 
-def _prices(entry: _Model, content: _Models, source: Source, location: Location) -> Prices:
+def _prices(entry: _Model, content: _Models, source: ConfigFile, location: Location) -> Prices:
     prices: dict[TokenKind, Price] = {}
     for index, line in enumerate(entry.prices):
         for kind in TokenKind:

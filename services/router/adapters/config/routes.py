@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 
 from quartet.common.v1 import message_pb2 as message
 from quartet.router.v1.router_pb2 import Prompt
-from services.router.adapters.config.source import Source, Strict
+from services.kit.config_file import ConfigFile, Strict
 from services.router.domain.catalogue import Capability, Catalogue
 from services.router.domain.features import Features, read_features
 from services.router.domain.routes import Route, RouteTable
@@ -86,8 +86,8 @@ class _Routes(Strict):
 
 
 def read_routes(path: Path, catalogue: Catalogue) -> RouteTable:
-    """The routes and rules of the file; raises ConfigError naming the line of each fault."""
-    source = Source(path)
+    """The routes and rules of the file; raises SettingsError naming the line of each fault."""
+    source = ConfigFile(path)
     content = source.read(_Routes)
     _check_names(content, source)
     routes = [_route(entry, index, catalogue, source) for index, entry in enumerate(content.routes)]
@@ -102,7 +102,7 @@ def read_routes(path: Path, catalogue: Catalogue) -> RouteTable:
     return RouteTable(routes, rules, default=content.default, named=named)
 
 
-def _check_names(content: _Routes, source: Source) -> None:
+def _check_names(content: _Routes, source: ConfigFile) -> None:
     routes: set[str] = set()
     for index, route in enumerate(content.routes):
         if route.name in routes:
@@ -122,7 +122,7 @@ def _check_names(content: _Routes, source: Source) -> None:
             raise source.fault(("rules", index, "handler"), "name either a pipeline or the agent")
 
 
-def _route(entry: _Route, index: int, catalogue: Catalogue, source: Source) -> Route:
+def _route(entry: _Route, index: int, catalogue: Catalogue, source: ConfigFile) -> Route:
     for place, name in enumerate(entry.candidates):
         location = ("routes", index, "candidates", place)
         if name not in catalogue:
@@ -162,7 +162,7 @@ def _handler(entry: _Handler | None) -> Handler:
     return AgentHandler(collection=entry.collection)
 
 
-def _check_tests(content: _Routes, rules: RuleSet, source: Source) -> None:
+def _check_tests(content: _Routes, rules: RuleSet, source: ConfigFile) -> None:
     for index, test in enumerate(content.tests):
         features = _features_of(test.prompt)
         location = ("tests", index)

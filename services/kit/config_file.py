@@ -1,69 +1,79 @@
-from __future__ import annotations
+"""Configuration files: YAML read into pydantic models, with the line of every fault."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeVar
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from services.kit.settings import SettingsError
-from services.pipeline.domain.configuration import PipelinesFile
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from pathlib import Path
-
-MAX_BYTES = 1024 * 1024
+MAX_BYTES = 4 * 1024 * 1024
 MAX_FAULTS = 5
 
+Location = Sequence[str | int]
 
-class PipelinesSource:
-    """`pipelines.yaml` with the place of every value in it, so that a fault is told with its line.
+
+class Strict(BaseModel):
+    """Base of what config files hold: unknown keys are faults, values do not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+Content = TypeVar("Content", bound=BaseModel)
+
+
+class ConfigFile:
+    """A YAML file with the place of every value in it.
 
     Raises:
         SettingsError: it cannot be read, or is not YAML.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         try:
-            with path.open(encoding="utf-8") as file:
-                text = file.read(MAX_BYTES + 1)
-            if len(text) > MAX_BYTES:
-                raise SettingsError(f"{path}: larger than {MAX_BYTES:,} characters")
+            if path.stat().st_size > MAX_BYTES:
+                raise SettingsError(f"{path}: larger than {MAX_BYTES:,} bytes")
+            text = path.read_text(encoding="utf-8")
             self._root = yaml.compose(text, yaml.SafeLoader)
             self._data = yaml.safe_load(text)
         except OSError as error:
-            raise SettingsError(f"{path}: cannot be read: {error.strerror}") from None
+            message = f"{path}: cannot be read: {error.strerror}; QUARTET_CONFIG_DIR names the folder"
+            raise SettingsError(message) from None
         except yaml.MarkedYAMLError as error:
             line = error.problem_mark.line + 1 if error.problem_mark else 1
             raise SettingsError(f"{path}:{line}: {error.problem}") from None
         except (yaml.YAMLError, UnicodeDecodeError) as error:
             raise SettingsError(f"{path}: not a YAML file: {error}") from None
 
-    def read(self) -> PipelinesFile:
+    def read(self, kind: type[Content]) -> Content:
         """The file's content; SettingsError names line and reason of each fault, up to five."""
         try:
-            return PipelinesFile.model_validate({} if self._data is None else self._data)
+            return kind.model_validate({} if self._data is None else self._data)
         except ValidationError as error:
             faults = error.errors(include_url=False, include_input=False)
-            shown = [
-                str(self.fault(fault["loc"], fault["msg"].removeprefix("Value error, ")))
+            lines = [
+                self.describe(fault["loc"], fault["msg"].removeprefix("Value error, "))
                 for fault in faults[:MAX_FAULTS]
             ]
             if len(faults) > MAX_FAULTS:
-                shown.append(f"{self._path}: and {len(faults) - MAX_FAULTS} more")
-            raise SettingsError("\n".join(shown)) from None
+                lines.append(f"{self.path}: and {len(faults) - MAX_FAULTS} more")
+            raise SettingsError("\n".join(lines)) from None
 
-    def fault(self, location: Sequence[str | int], reason: str) -> SettingsError:
-        """The error `file:line: pipelines.rag_answer.stages.2: reason`."""
+    def fault(self, location: Location, reason: str) -> SettingsError:
+        """The error for a fault that is found after reading."""
+        return SettingsError(self.describe(location, reason))
+
+    def describe(self, location: Location, reason: str) -> str:
+        """`file:line: models.3.prices: reason`; the line is that of the nearest place that the file has."""
         line, path = self._find(location)
         where = ".".join(path)
-        return SettingsError(
-            f"{self._path}:{line}: {where}: {reason}" if where else f"{self._path}:{line}: {reason}"
-        )
+        return f"{self.path}:{line}: {where}: {reason}" if where else f"{self.path}:{line}: {reason}"
 
-    def _find(self, location: Sequence[str | int]) -> tuple[int, list[str]]:
-        """The line of the nearest place that the file has; steps that are pydantic's own are passed over."""
+    def _find(self, location: Location) -> tuple[int, list[str]]:
+        """The line, and the location without the steps that are pydantic's own."""
         node, line = self._root, 1
         path: list[str] = []
         for number, step in enumerate(location):
@@ -84,5 +94,5 @@ class PipelinesSource:
 
 
 def _is_tag(node: yaml.Node | None, step: str | int) -> bool:
-    """Whether pydantic names by this step the kind of a stage, which the file has as a value."""
+    """Whether pydantic names by this step the member of a union, which the file has as a value."""
     return isinstance(node, yaml.MappingNode) and any(value.value == step for _, value in node.value)

@@ -15,8 +15,8 @@ SCORE_LOW, SCORE_HIGH = 0.15, 0.55
 
 WORDS_WEIGHT, NAMES_WEIGHT, NEARNESS_WEIGHT = 0.3, 0.3, 0.4
 """A name that is missing keeps a result below the floor. Found with MiniLM's five best passages on the
-questions of XQuAD, ClapNQ and a product's documentation: 90, 73 and 96 % of those with a right passage among them
-reach the floor, and 2 % of those asked of another subject's documents."""
+questions of XQuAD, ClapNQ and a product's documentation: 90, 73 and 96 % of those with a right passage among
+them reach the floor, and 2 % of those asked of another subject's documents."""
 _ABSTAINS = re.compile(
     r"\b(?:i (?:do not|don't|cannot|can't) (?:know|answer|find|tell|determine)"
     r"|no (?:relevant )?(?:passage|information|answer)s? (?:\w+ ){0,3}(?:found|available|answers?|provided)"

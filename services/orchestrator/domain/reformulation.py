@@ -35,7 +35,7 @@ def reformulate(
         passages: What was found for it so far, though too little.
     """
     for query in _ladder(need, passages):
-        if query and key_of(query) not in used:
+        if (key := key_of(query)) and key not in used:
             return query
     return None
 

@@ -87,7 +87,9 @@ def entities(text: str) -> list[str]:
     """
     found: dict[str, None] = {}
     for match in _QUOTED.finditer(text):
-        found.setdefault((match[1] or match[2]).strip(" ,.?!"))
+        quoted = (match[1] or match[2]).strip(" ,.?!")
+        if words_of(quoted):
+            found.setdefault(quoted)
     rest = _QUOTED.sub(" , ", text)
     run: list[str] = []
     last_end = 0

@@ -10,6 +10,7 @@ from services.orchestrator.domain.words import content_words, entities, split_co
         ("Who wrote 'The Long Night' and \"Dust\"?", ["The Long Night", "Dust"]),
         ("Is the Bank of England older than Ada Lovelace's house?", ["Bank of England", "Ada Lovelace"]),
         ("what is a bridge", []),
+        ("what is \u00bb::\u00bb", []),
     ],
 )
 def test_names_and_numbers_are_found(text: str, names: list[str]) -> None:

@@ -170,7 +170,7 @@ class DbosExecutor:
 
 
 class _Steps:
-    """The durable steps of this process's workflows; stopped, they leave off where nothing is being written."""
+    """The durable steps of this process's workflows; stopped, they leave off where nothing is written."""
 
     def __init__(self) -> None:
         self._stopping = False

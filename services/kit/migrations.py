@@ -1,23 +1,56 @@
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import re
+import sys
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import psycopg
 from psycopg import sql
 
 from services.kit.errors import FailedPrecondition
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from services.kit.settings import KitSettings, SettingsError
 
 # Any constant will do, as long as every release uses the same one.
 LOCK_KEY = 0x9A27E7
 LOCK_TIMEOUT_S = 60
+LOCK_PERIOD_S = 0.1
 CONNECT_TIMEOUT_S = 10
 _FILE_NAME = re.compile(r"(\d{4})_([a-z0-9_]+)\.sql")
+
+
+DURABLE_SCHEMA_FILE = "dbos_schema"
+"""Beside a service's migrations; holds the name of the schema in which DBOS keeps the service's workflows."""
+
+
+async def migrate_service(database_url: str, name: str) -> list[str]:
+    """Brings a service's schema, and that of its durable workflows, up to date; returns the steps applied.
+
+    The service is found by its folder, because another service's image may lack what its code imports.
+    Raises what `migrate` raises; ValueError for a service without migrations.
+    """
+    folder = Path(__file__).parents[1] / name / "adapters" / "postgres" / "migrations"
+    migrations = read_migrations(folder)
+    if not migrations:
+        raise ValueError(f"{name} has no migrations")
+    applied = await migrate(database_url, schema=name, migrations=migrations)
+    durable = folder / DURABLE_SCHEMA_FILE
+    if durable.exists():
+        await _migrate_durable(database_url, durable.read_text(encoding="ascii").strip())
+    return applied
+
+
+async def _migrate_durable(database_url: str, schema: str) -> None:
+    from dbos import DBOS
+
+    connection = await psycopg.AsyncConnection.connect(
+        database_url, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S
+    )
+    async with connection:
+        await _lock(connection)
+        await asyncio.to_thread(DBOS.migrate, database_url, schema=schema)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,14 +99,17 @@ async def migrate(conninfo: str, *, schema: str, migrations: list[Migration]) ->
 
 
 async def _lock(connection: psycopg.AsyncConnection) -> None:
-    await connection.execute(sql.SQL("set lock_timeout = {}").format(f"{LOCK_TIMEOUT_S}s"))
-    try:
-        await connection.execute("select pg_advisory_lock(%s)", (LOCK_KEY,))
-    except psycopg.errors.LockNotAvailable as error:
-        raise FailedPrecondition(
-            f"Another migration has held the lock for {LOCK_TIMEOUT_S} s: wait for it and try again.",
-            reason="MIGRATION_LOCKED",
-        ) from error
+    # Asked for again and again instead of waited for: a statement that waits would itself hold up the indexes
+    # that the lock's holder builds concurrently.
+    for _ in range(int(LOCK_TIMEOUT_S / LOCK_PERIOD_S)):
+        taken = await connection.execute("select pg_try_advisory_lock(%s)", (LOCK_KEY,))
+        if await taken.fetchone() == (True,):
+            return
+        await asyncio.sleep(LOCK_PERIOD_S)
+    raise FailedPrecondition(
+        f"Another migration has held the lock for {LOCK_TIMEOUT_S} s: wait for it and try again.",
+        reason="MIGRATION_LOCKED",
+    )
 
 
 async def _apply(connection: psycopg.AsyncConnection, schema: str, migrations: list[Migration]) -> list[str]:
@@ -119,3 +155,20 @@ def _check_history(schema: str, migrations: list[Migration], applied: dict[int, 
                 "restore its text, and write the change as a new migration.",
                 reason="MIGRATION_CHANGED",
             )
+
+
+def main() -> None:
+    """`python -m services.kit.migrations SERVICE …` with DATABASE_URL: a container runs it before it serves."""
+    try:
+        database_url = KitSettings.load().database_url
+        if not database_url:
+            raise SettingsError("DATABASE_URL is not set")
+        for name in sys.argv[1:]:
+            for step in asyncio.run(migrate_service(database_url, name)):
+                sys.stdout.write(f"applied {step}\n")
+    except (psycopg.Error, FailedPrecondition, SettingsError, ValueError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -53,6 +53,7 @@ class DurableJobs:
             executor_id=executor_id,
             sys_db_pool_size=POOL_CONNECTIONS,
             max_executor_threads=MAX_THREADS,
+            run_migrations=False,  # `quartet migrate` does
             enable_otlp=False,
             log_level="WARNING",
         )

@@ -62,6 +62,7 @@ class DbosExecutor:
             "application_version": APPLICATION_VERSION,
             "executor_id": executor,
             "log_level": "WARNING",
+            "run_migrations": False,  # `quartet migrate` does
             "enable_otlp": False,
         }
 

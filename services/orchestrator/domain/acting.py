@@ -49,14 +49,17 @@ class Actor:
         return _judged(step, with_citations(completion, passages))
 
     async def _retrieve(self, step: run_pb2.Step, progress: Progress, call: Call) -> Acted:
-        tries = len(progress.lineage(step))
+        before = progress.lineage(step)
+        tries = len(before)
         request = pipeline_pb2.RetrieveRequest(
             collection=progress.task.collection, query=step.input, top_k=min(MAX_TOP_K, TOP_K * 2**tries)
         )
         if tries >= 2:
             request.threshold = OPEN_THRESHOLD
         response = await self._pipeline.retrieve(request, call.outgoing())
-        judgement = judge_retrieval(progress.need(step), response.passages)
+        # All that is known for the need counts, not what this query found alone.
+        known = [*response.passages, *(passage for result in before for passage in result.passages)]
+        judgement = judge_retrieval(progress.need(step), known)
         documents = len({passage.document_id for passage in response.passages})
         result = run_pb2.StepResult(
             step=step,

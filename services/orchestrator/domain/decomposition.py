@@ -11,8 +11,9 @@ MIN_CONTENT_WORDS = 2
 _NAME = r"[A-Z\"'\u201c\u2018][\w.&'\u2019-]*(?:\s+(?:of\s+|the\s+)?[A-Z0-9][\w.&'\u2019-]*)*"
 _SENTENCE = re.compile(r"(?<=[?!])\s+|(?<=[a-z]{3}[.;])\s+(?=[A-Z\"'\u201c\u2018(0-9])")
 _CLAUSE = re.compile(
-    r",?\s+(?:and|but|while|whereas|as well as)\s+(?=(?:what|who|whom|whose|when|where|which|how|why|is|are"
-    r"|was|were|do|does|did|has|have|had|can|could|should|would|will)\b)",
+    r",?\s+(?:and|but|while|whereas|as well as)\s+"
+    r"(?=(?:(?:in|at|for|from|to|of|on|by)\s+)?(?:what|who|whom|whose|when|where|which|how|why|is|are|was|were"
+    r"|do|does|did|has|have|had|can|could|should|would|will)\b)",
     re.IGNORECASE,
 )
 _PAIR = re.compile(
@@ -23,8 +24,14 @@ _COMPARING = re.compile(
     r"|same|more|less|fewer|larger|smaller|better|which of)\b",
     re.IGNORECASE,
 )
+_SIDES = re.compile(
+    r"\b(?:compare|(?:the )?differences? between)\s+(?P<left>[^,?]{2,80}?)\s+(?:and|with|to|versus)\s+"
+    r"(?P<right>[^,?.]{2,80})",
+    re.IGNORECASE,
+)
+_PRONOUN = re.compile(r"\b(?:it|its|they|their|them|he|his|she|her|these|those|each)\b", re.IGNORECASE)
 _SAYING = "".join(
-    f"(?<!{verb})" for verb in ("suggest", "claim", "report", "say", "state", "indicate", "imply")
+    f"(?<!{verb})" for verb in ("suggest", "claim", "report", "say", "state", "indicate", "imply", " and")
 )
 _RELATIVE = re.compile(
     rf"\b(?:the|a|an|each of the|all|every)\s+(?P<head>[\w'-]+(?:\s[\w'-]+){{0,5}}?){_SAYING},?\s+"
@@ -38,19 +45,41 @@ def decompose(question: str) -> list[str]:
     """The sub-questions of a question, 1 to MAX_PARTS, in the order in which they are best answered.
 
     Sentences and joined clauses come apart, two things compared are asked for one by one, and what a relative
-    clause describes is asked for before the question that stands on it. A simple question comes back alone.
+    clause describes is asked for before the question that stands on it. A part that says `it` is given the
+    words of the part before. A simple question comes back alone.
     """
     parts: list[str] = []
-    for sentence in _SENTENCE.split(question.strip()):
+    before = ""
+    for sentence in _whole_or_split(question.strip(), _SENTENCE):
         for clause in _clauses(sentence):
-            parts.extend(_pair(clause) or _relative(clause) or [clause])
-    telling = [part for part in _distinct(parts) if _says_something(part)]
+            whole = _with_subject(clause, before)
+            parts.extend(_sides(whole) or _pair(whole) or _relative(whole) or [whole])
+            before = clause
+    telling = [part for part in _distinct(parts) if content_words(part)]
     return telling[:MAX_PARTS] or [question.strip()]
 
 
 def _clauses(sentence: str) -> list[str]:
-    clauses = [_OPENING.sub("", part).strip(" ,") for part in _CLAUSE.split(sentence)]
-    return clauses if all(_says_something(clause) for clause in clauses) else [sentence]
+    return [_OPENING.sub("", part).strip(" ,") for part in _whole_or_split(sentence, _CLAUSE)]
+
+
+def _whole_or_split(text: str, border: re.Pattern[str]) -> list[str]:
+    """The pieces between borders when each can stand alone, else the text as it is."""
+    pieces = border.split(text)
+    return pieces if all(_says_something(piece) for piece in pieces) else [text]
+
+
+def _with_subject(clause: str, before: str) -> str:
+    """A clause that stands alone although it says `its`: the words that it may mean follow in brackets."""
+    if not before or not _PRONOUN.search(clause):
+        return clause
+    return f"{clause} ({' '.join(content_words(before))})"
+
+
+def _sides(clause: str) -> list[str]:
+    """`Compare A and B` asks for A and for B."""
+    match = _SIDES.search(clause)
+    return [match["left"].strip(), match["right"].strip()] if match else []
 
 
 def _pair(clause: str) -> list[str]:

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable
 
-from quartet.common.v1 import message_pb2, run_pb2
+from quartet.common.v1 import run_pb2
 from services.orchestrator.domain.decomposition import decompose
-from services.orchestrator.domain.progress import Need, Progress
+from services.orchestrator.domain.progress import Progress
 from services.orchestrator.domain.reformulation import key_of, reformulate
 
 Draft = tuple[str, list[str]]
@@ -23,7 +23,7 @@ def make_plan(progress: Progress) -> run_pb2.PlanMade:
     used = progress.queries()
     drafts: list[Draft] = []
     for need in weak:
-        query = reformulate(need.question, used=used, passages=_found(need))
+        query = reformulate(need.question, used=used, passages=need.best.passages, question=progress.question)
         if query is not None:
             used.add(key_of(query))
             drafts.append((query, [need.tries[-1].step.id]))
@@ -68,7 +68,3 @@ def _add(plan: run_pb2.PlanMade, kind: run_pb2.StepKind.ValueType, text: str, re
         id=f"{plan.iteration}.{len(plan.steps) + 1}", kind=kind, input=text, depends_on=reads
     )
     return step.id
-
-
-def _found(need: Need) -> list[message_pb2.Passage]:
-    return [passage for result in need.tries for passage in result.passages]

@@ -8,6 +8,7 @@ from services.orchestrator.domain.decomposition import decompose
 from services.orchestrator.domain.words import (
     content_words,
     entities,
+    singular,
     split_compound,
     stem,
     stems,
@@ -20,27 +21,28 @@ MAX_FEEDBACK_WORDS = 4
 
 
 def key_of(query: str) -> str:
-    """What makes two queries the same: their words in order, without case and punctuation."""
-    return " ".join(words_of(query)).lower()
+    """What makes two queries the same: their words in any order, without case and punctuation."""
+    return " ".join(sorted(words_of(query.lower())))
 
 
 def reformulate(
-    need: str, *, used: Collection[str], passages: Sequence[message_pb2.Passage] = ()
+    need: str, *, used: Collection[str], passages: Sequence[message_pb2.Passage] = (), question: str = ""
 ) -> str | None:
     """The next query for a need that differs from every one in `used` (by key), or None when there is none.
 
     Args:
         need: The sub-question as it was first asked.
         used: Keys of the queries that were done.
-        passages: What was found for it so far, though too little.
+        passages: The best that was found for it so far, though too little.
+        question: The whole question that the need is part of.
     """
-    for query in _ladder(need, passages):
+    for query in _ladder(need, passages, question):
         if (key := key_of(query)) and key not in used:
             return query
     return None
 
 
-def _ladder(need: str, passages: Sequence[message_pb2.Passage]) -> Iterator[str]:
+def _ladder(need: str, passages: Sequence[message_pb2.Passage], question: str) -> Iterator[str]:
     """From close to the need to far from it: each rung gives up more of its wording."""
     words = content_words(need)
     names = entities(need)
@@ -48,6 +50,7 @@ def _ladder(need: str, passages: Sequence[message_pb2.Passage]) -> Iterator[str]
     yield " ".join(names)
     yield _simplified(words)
     yield _with_found_words(words, passages)
+    yield " ".join([*words, *(word for word in content_words(question) if word not in words)])
     yield _uncovered(words, passages)
     for part in decompose(need):
         yield " ".join(content_words(part))
@@ -61,8 +64,8 @@ def _ladder(need: str, passages: Sequence[message_pb2.Passage]) -> Iterator[str]
 
 
 def _simplified(words: list[str]) -> str:
-    """Compounds taken apart and endings cut, so that `data-centres` also meets `data centre`."""
-    return " ".join(" ".join(split_compound(word)) or stem(word) for word in words)
+    """Compounds taken apart and plurals undone, so that `data-centres` also meets `data centre`."""
+    return " ".join(singular(part) for word in words for part in split_compound(word) or [word])
 
 
 def _with_found_words(words: list[str], passages: Sequence[message_pb2.Passage]) -> str:

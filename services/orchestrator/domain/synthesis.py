@@ -69,11 +69,12 @@ def conclude(
 ) -> generation_pb2.Completion:
     """The run's answer, with what the whole run used.
 
-    What a model wrote is kept; without it the best passages are quoted as they are. A partial answer
-    ends with what is missing, after the text, so that citations keep their places.
+    What a model wrote is kept; without it, or when it cites nothing though something was found, the best passages
+    are quoted as they are. A partial answer ends with what is missing, after the text, so that citations keep
+    their places.
     """
     answer = generation_pb2.Completion()
-    if written is not None and text_of(written):
+    if written is not None and _is_worth_keeping(written, progress, reason):
         answer.CopyFrom(written)
     else:
         answer.CopyFrom(_quoted(progress))
@@ -83,6 +84,15 @@ def conclude(
         part = answer.message.parts[0]
         part.text = f"{part.text}\n\n{note}" if part.text else note
     return answer
+
+
+def _is_worth_keeping(
+    written: generation_pb2.Completion, progress: Progress, reason: run_pb2.StopReason.ValueType
+) -> bool:
+    if not text_of(written):
+        return False
+    cites = any(part.citations for part in written.message.parts)
+    return cites or reason == run_pb2.STOP_REASON_DONE or not any(need.is_met for need in progress.needs())
 
 
 def missing(progress: Progress, reason: run_pb2.StopReason.ValueType) -> str:

@@ -6,15 +6,17 @@ from itertools import pairwise
 
 _STOP_WORDS_TEXT = """
 a about above after again all also am an and any are as at be because been before being between both but
-by can could did do does doing down during each either else ever few for from further get gets give given
-go had has have having he her here hers him his how i if in into is it its itself just know let like many
-may me might more most much must my no nor not of off on once one only or other our ours out over own per
-please rather same shall she should so some such tell than that the their theirs them then there these
-they this those through to too under until up upon us very was we were what when where whether which while
-who whom whose why will with within without would you your yours
+by called can compare could define describe did difference differences discuss do does doing done down
+during each either else ever every explain few find for from further get gets give given go had has have
+having he her here hers him his how i if in into is it its itself just kind kindly know let like list made
+make makes many may maybe me might more most much must my name no nor not of off on once one only or other
+our ours out over own per perhaps please possibly rather same shall she should show so some such summarise
+summarize take taken takes tell than that the their theirs them then there these they thing things this
+those through to too took under until up upon us use used uses using very was we were what when where
+whether which while who whom whose why will with within without would you your yours
 """
 STOP_WORDS = frozenset(_STOP_WORDS_TEXT.split())
-"""English function words and the verbs of asking; they say nothing of what is looked for."""
+"""English function words and the words of asking; they say nothing of what is looked for."""
 
 _WORD = re.compile(r"[^\W_]+(?:[-'\u2019.][^\W_]+)*")
 _QUOTED = re.compile(
@@ -108,6 +110,15 @@ def entities(text: str) -> list[str]:
         last_end = match.end()
     _close(run, found)
     return list(found)
+
+
+def singular(word: str) -> str:
+    """A word without its plural's ending, still a word: `Studies` becomes `Study`."""
+    if word.endswith("ies") and len(word) > MIN_STEM_CHARS + 1:
+        return f"{word[:-3]}y"
+    return (
+        word[:-1] if word.endswith("s") and not word.endswith(("ss", "us", "is")) and len(word) > 3 else word
+    )
 
 
 def split_compound(word: str) -> list[str]:

@@ -35,6 +35,17 @@ def test_a_partial_answer_names_what_is_missing_after_its_text(begin: Begin) -> 
     assert part.text.endswith("the budget is used up. Not enough was found on: the Tarn")
 
 
+def test_a_partial_answer_quotes_what_was_found_rather_than_say_nothing(begin: Begin) -> None:
+    step = run_pb2.Step(id="1.1", kind=run_pb2.STEP_KIND_RETRIEVAL, input="the Aldermoor Bridge")
+    progress = begin("?").acted(run_pb2.StepResult(step=step, confidence=0.9, passages=[PASSAGE]))
+    said = message_pb2.Message(parts=[message_pb2.Part(text="I do not know.")])
+    written = generation_pb2.Completion(message=said)
+    partial = conclude(progress, run_pb2.STOP_REASON_MAX_ITERATIONS, written)
+    whole = conclude(progress, run_pb2.STOP_REASON_DONE, written)
+    assert "1932" in partial.message.parts[0].text
+    assert whole.message.parts[0].text == "I do not know."
+
+
 def test_a_models_plan_is_read_and_gets_its_synthesis(begin: Begin) -> None:
     text = (
         'Here: {"reason": "x", "steps": [{"kind": "retrieval", "input": "A"}, '

@@ -13,7 +13,10 @@ from services.orchestrator.domain.decomposition import MAX_PARTS, decompose
         ),
         (
             "What are the five highest grossing films of 2023, and who directed each film?",
-            ["What are the five highest grossing films of 2023", "who directed each film?"],
+            [
+                "What are the five highest grossing films of 2023",
+                "who directed each film? (five highest grossing films 2023)",
+            ],
         ),
         (
             "What language is spoken in the country that uses the Jamaican dollar?",
@@ -34,6 +37,11 @@ from services.orchestrator.domain.decomposition import MAX_PARTS, decompose
         (
             "Who founded Orrin Steel? Where was the Corvane mill built?",
             ["Who founded Orrin Steel?", "Where was the Corvane mill built?"],
+        ),
+        ("Compare Milvus and pgvector", ["Milvus", "pgvector"]),
+        (
+            "What are the 4 rarest elements and in what years were they discovered?",
+            ["What are the 4 rarest elements", "in what years were they discovered? (4 rarest elements)"],
         ),
         ("Does the report suggest that prices fell?", ["Does the report suggest that prices fell?"]),
     ],

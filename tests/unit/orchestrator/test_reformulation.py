@@ -28,6 +28,11 @@ def test_words_of_what_was_found_are_taken_up() -> None:
     assert any("enamelled" in query and "figures" in query for query in all_queries(NEED, found))
 
 
+def test_a_part_that_says_too_little_alone_takes_up_the_whole_question() -> None:
+    query = reformulate("Milvus", used={"milvus"}, question="Compare Milvus and pgvector")
+    assert query == "Milvus pgvector"
+
+
 @given(st.text(max_size=200))
 def test_no_query_is_tried_twice_and_they_come_to_an_end(need: str) -> None:
     queries = all_queries(need, [])

@@ -69,9 +69,9 @@ def conclude(
 ) -> generation_pb2.Completion:
     """The run's answer, with what the whole run used.
 
-    What a model wrote is kept; without it, or when it cites nothing though something was found, the best passages
-    are quoted as they are. A partial answer ends with what is missing, after the text, so that citations keep
-    their places.
+    What a model wrote is kept; without it, or when it cites nothing though something was found, the best
+    passages are quoted as they are. A partial answer ends with what is missing, after the text, so that
+    citations keep their places.
     """
     answer = generation_pb2.Completion()
     if written is not None and _is_worth_keeping(written, progress, reason):

@@ -17,8 +17,16 @@ from services.cli.stack.process import ProcessRoom
 from services.cli.stack.redis import prepare_redis
 from services.cli.stack.schemas import migrate_all
 from services.cli.stack.supervisor import Program, Supervisor
+from services.kit import telemetry
 
 TEMPLATE = "quartet"
+
+
+@pytest.fixture(autouse=True)
+def no_telemetry_of_another_test() -> Iterator[None]:
+    """What one test traces or leaves out must not be the next one's sampling decision."""
+    yield
+    telemetry.reset()
 
 
 @pytest.fixture(scope="session")

@@ -158,7 +158,7 @@ def _check_history(schema: str, migrations: list[Migration], applied: dict[int, 
 
 
 def main() -> None:
-    """`python -m services.kit.migrations SERVICE …` with DATABASE_URL: a container runs it before it serves."""
+    """`python -m services.kit.migrations SERVICE …` with DATABASE_URL, for containers."""
     try:
         database_url = KitSettings.load().database_url
         if not database_url:

@@ -76,6 +76,12 @@ def configure(service_name: str, settings: KitSettings) -> Telemetry:
     return _current
 
 
+def reset() -> None:
+    """Forgets what `configure` made, which the caller has shut down."""
+    global _current
+    _current = None
+
+
 def tracer() -> Tracer:
     """The tracer of this process; before `configure` one that does nothing."""
     return _current.tracer if _current else NoOpTracer()

@@ -39,7 +39,7 @@ class Suite:
         return {path.stem: self.pid(path.stem) for path in (self.home / "run").glob("*.json")}
 
     async def quartet(self, *arguments: str, stdin: str = "", timeout_s: float = 60.0) -> str:
-        """Runs the command line against the suite, as from another terminal, and returns what it prints."""
+        """Runs the command line, as from another terminal, and returns its standard output."""
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "services.cli", *arguments),
             cwd=ROOT,
@@ -51,13 +51,12 @@ class Suite:
             },
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
+            stderr=asyncio.subprocess.PIPE,
         )
         async with asyncio.timeout(timeout_s):
-            output, _ = await process.communicate(stdin.encode())
-        text = output.decode()
-        assert process.returncode == 0, text
-        return text
+            output, said = await process.communicate(stdin.encode())
+        assert process.returncode == 0, (output + said).decode()
+        return output.decode()
 
 
 @contextmanager

@@ -163,7 +163,7 @@ async def test_each_stage_has_a_span_and_the_call_of_the_model_is_its_child(data
             spans = {span.name: span for span in await receiver.wait_for(10, trace_id=trace_id)}
         finally:
             await asyncio.to_thread(sending.shutdown)
-            telemetry.configure("test", KitSettings())
+            telemetry.reset()
 
     served = spans["quartet.pipeline.v1.PipelineService/StreamRun"]
     stages = [

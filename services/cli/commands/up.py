@@ -86,7 +86,7 @@ def _print_next_steps(console: Console, edge: Edge) -> None:
     console.print(f"         also in {edge.key_file}", markup=False)
     console.print()
     console.print("Try, from another terminal:")
-    console.print("  quartet ingest README.md docs", markup=False)
+    console.print("  quartet ingest docs", markup=False)
     console.print('  quartet ask "What does the router do?"', markup=False)
     console.print(
         f'  curl {edge.url}/v1/models -H "Authorization: Bearer $(cat {edge.key_file})"', markup=False

@@ -27,7 +27,7 @@ async def test_a_runs_spans_are_in_its_callers_trace(open_orchestrator: Open) ->
         await asyncio.to_thread(sending.flush)
         spans = {span.name: span for span in receiver.trace(TRACE_ID)}
         await asyncio.to_thread(sending.shutdown)
-        telemetry.configure("orchestrator", KitSettings(otlp_endpoint=""))
+        telemetry.reset()
     agent = spans["invoke_agent quartet"]
     served = spans["quartet.orchestrator.v1.OrchestratorService/StreamExecute"]
     assert agent.parent_id == served.span_id

@@ -1,5 +1,6 @@
 """The real stores that tests share: one PostgreSQL and one Redis a session, started when first asked for."""
 
+import os
 import secrets
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -20,6 +21,9 @@ from services.cli.stack.supervisor import Program, Supervisor
 from services.kit import telemetry
 
 TEMPLATE = "quartet"
+
+# Read by gRPC at its first use: it would write to the logs of programs that tests start.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 
 
 @pytest.fixture(autouse=True)

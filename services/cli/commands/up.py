@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import time
 from typing import TYPE_CHECKING
@@ -27,6 +28,8 @@ def up() -> None:
     from services.cli.stack.supervisor import StackError
     from services.kit.settings import SettingsError
 
+    # Read by gRPC at its first use: it would write to the logs of the programs that are started here.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     # Paths and keys are there to be copied: no wrapping, no colouring of what looks like a number.
     console = Console(soft_wrap=True, highlight=False)
     try:

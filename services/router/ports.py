@@ -8,6 +8,7 @@ from quartet.common.v1.generation_pb2 import Completion, Delta
 from services.kit.call import Call
 from services.router.domain.adaptation import ModelRequest
 from services.router.domain.catalogue import Model
+from services.router.domain.ledger import Entry
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,14 @@ class EmbeddingProvider(Protocol):
     """Makes one call to an embedding model; `dimension` 0 means the model's own."""
 
     async def embed(self, model: Model, texts: Sequence[str], dimension: int, call: Call) -> Vectors: ...
+
+
+class Ledger(Protocol):
+    """Keeps an entry for every call to a model."""
+
+    def record(self, entry: Entry) -> None:
+        """Takes an entry to be written soon; costs the call microseconds and never fails."""
+        ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -33,6 +33,15 @@ class Settings(KitSettings):
     detached_timeout_s: Seconds = 600.0
     """How long such a request may take, whatever its caller's deadline was."""
 
+    ledger_interval_s: Seconds = 0.25
+    """How long a ledger entry waits to be written with others: what a killed process loses at most."""
+    ledger_max_batch: int = Field(default=500, ge=1, le=10_000)
+    """Entries that are written at once; so many are written without waiting."""
+    ledger_max_waiting: int = Field(default=20_000, ge=1)
+    """Entries kept while the database is away; more are dropped and counted."""
+    ledger_close_timeout_s: Seconds = 5.0
+    """How long a router that stops may still write."""
+
     @field_validator("openai_base_url", "anthropic_base_url", "edge_url")
     @classmethod
     def _check_url(cls, url: str) -> str:

@@ -17,6 +17,7 @@ from services.router.adapters.extractive.provider import ExtractiveProvider
 from services.router.adapters.local_embeddings import LocalEmbeddings
 from services.router.adapters.metered import Instruments, MeteredEmbedder, MeteredProvider
 from services.router.adapters.minilm.embedder import MiniLMEmbedder
+from services.router.adapters.postgres.ledger import PostgresLedger
 from services.router.adapters.redis.answers import RedisAnswers
 from services.router.domain.answering import Answering, RetryPolicy
 from services.router.domain.catalogue import LOCAL, Dialect, ProviderState
@@ -47,7 +48,7 @@ async def build(
     routes = read_routes(settings.config_dir / "routes.yaml", catalogue)
     _check_addresses(settings, servers)
     async with AsyncExitStack() as stack:
-        providers = _Providers(stack)
+        providers = _Providers(stack, _open_ledger(settings, stack))
         providers.add_openai(
             "openai",
             settings.openai_base_url,
@@ -89,9 +90,9 @@ class _Providers:
     The vendors' SDKs take seconds to import, so that is done for those that are configured.
     """
 
-    def __init__(self, stack: AsyncExitStack) -> None:
+    def __init__(self, stack: AsyncExitStack, ledger: PostgresLedger | None) -> None:
         self._stack = stack
-        self._instruments = Instruments(telemetry.tracer(), telemetry.meter())
+        self._instruments = Instruments(telemetry.tracer(), telemetry.meter(), ledger)
         self.states: dict[str, ProviderState] = {}
         self.models: dict[str, ModelProvider] = {}
         self.embedders: dict[str, EmbeddingProvider] = {}
@@ -129,6 +130,24 @@ class _Providers:
         self.states[LOCAL] = ProviderState(name=LOCAL, dialect=Dialect.LOCAL)
         self.models[LOCAL] = MeteredProvider(ExtractiveProvider(embedder), self._instruments)
         self.embedders[LOCAL] = MeteredEmbedder(LocalEmbeddings(embedder), self._instruments)
+
+
+def _open_ledger(settings: Settings, stack: AsyncExitStack) -> PostgresLedger | None:
+    """The ledger, closed after everything that is opened later; None without a database."""
+    if not settings.database_url:
+        log.warning("model calls are in no ledger: DATABASE_URL is not set")
+        return None
+    ledger = PostgresLedger(
+        settings.database_url,
+        telemetry.meter(),
+        interval_s=settings.ledger_interval_s,
+        max_batch=settings.ledger_max_batch,
+        max_waiting=settings.ledger_max_waiting,
+        close_timeout_s=settings.ledger_close_timeout_s,
+    )
+    ledger.open()
+    stack.push_async_callback(ledger.close)
+    return ledger
 
 
 def _check_addresses(settings: Settings, servers: tuple[ServerAddress, ...]) -> None:

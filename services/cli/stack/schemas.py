@@ -1,6 +1,6 @@
 from services.kit.migrations import migrate_service
 
-STATEFUL = ("gateway", "pipeline", "orchestrator")
+STATEFUL = ("gateway", "router", "pipeline", "orchestrator")
 """The services that keep something in PostgreSQL."""
 
 

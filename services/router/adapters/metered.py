@@ -1,12 +1,15 @@
-"""A span, metrics and a price for every call to a model, whatever its provider."""
+"""A span, metrics, a price and a ledger entry for every call to a model, whatever its provider."""
 
+import itertools
+import secrets
 import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from datetime import UTC, datetime
 from typing import Any
 
 from opentelemetry.metrics import Meter
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, format_trace_id
 
 from quartet.common.v1.generation_pb2 import Completion, Delta, FinishReason, Usage
 from services.kit import names
@@ -14,19 +17,28 @@ from services.kit.call import Call
 from services.kit.errors import QuartetError
 from services.router.domain.adaptation import ModelRequest
 from services.router.domain.catalogue import Model
+from services.router.domain.features import CHARS_PER_TOKEN
+from services.router.domain.ledger import CANCELLED, OK, UNKNOWN_PURPOSE, Entry, Purpose
 from services.router.domain.prices import cost_of
-from services.router.ports import EmbeddingProvider, ModelProvider, ProviderEvent, Vectors
+from services.router.ports import Accepted, EmbeddingProvider, Ledger, ModelProvider, ProviderEvent, Vectors
 
 _FINISH_PREFIX = "FINISH_REASON_"
 
 
 class Instruments:
-    """The tracer and the GenAI metrics of this process."""
+    """The tracer, the GenAI metrics and the ledger of this process; without a ledger none is kept."""
 
-    def __init__(self, tracer: Tracer, meter: Meter) -> None:
+    def __init__(self, tracer: Tracer, meter: Meter, ledger: Ledger | None = None) -> None:
         self.tracer = tracer
+        self.ledger = ledger
+        self._process = secrets.token_hex(8)
+        self._numbers = itertools.count(1)
         self._duration = meter.create_histogram(names.GEN_AI_DURATION, unit="s")
         self._tokens = meter.create_histogram(names.GEN_AI_TOKEN_USAGE, unit="{token}")
+
+    def name_call(self) -> str:
+        """A new call id."""
+        return f"{self._process}-{next(self._numbers)}"
 
     def record(self, operation: str, model: Model, duration_s: float, usage: Usage, error: str) -> None:
         """Records one call; `error` is empty for one that went well."""
@@ -47,14 +59,25 @@ class _Measurement:
     """One call under way; entered it begins a span, left it ends it."""
 
     def __init__(
-        self, instruments: Instruments, operation: str, model: Model, attributes: dict[str, Any]
+        self,
+        instruments: Instruments,
+        operation: str,
+        model: Model,
+        call: Call,
+        *,
+        purpose: Purpose = UNKNOWN_PURPOSE,
+        attributes: dict[str, Any],
     ) -> None:
         self._instruments = instruments
         self._operation = operation
         self._model = model
+        self._call = call
+        self._purpose = purpose
         self.usage = Usage()
+        self._time = datetime.now(UTC)
         self._begun = time.perf_counter()
-        self._seen_first = False
+        self._accepted = self._complete = False
+        self._written_chars = 0
         self.span: Span = instruments.tracer.start_span(
             f"{operation} {model.id}",
             kind=SpanKind.CLIENT,
@@ -78,22 +101,33 @@ class _Measurement:
             fault = type(error).__name__
             self.span.set_status(Status(StatusCode.ERROR))
         elif error is not None:
-            fault = "CANCELLED"
+            fault = CANCELLED
         if fault:
             self.span.set_attribute(names.ERROR_TYPE, fault)
-        self._instruments.record(
-            self._operation, self._model, time.perf_counter() - self._begun, self.usage, fault
-        )
+        estimated = self._accepted and not self._complete
+        if estimated:
+            # The provider charges for what it did, and tells how much only at the end.
+            output_tokens = -(-self._written_chars // CHARS_PER_TOKEN)
+            self.complete(Usage(input_tokens=self._purpose.input_tokens, output_tokens=output_tokens))
+        duration_s = time.perf_counter() - self._begun
+        self._instruments.record(self._operation, self._model, duration_s, self.usage, fault)
+        if self._instruments.ledger is not None:
+            self._instruments.ledger.record(self._entry(fault or OK, estimated, duration_s))
         self.span.end()
 
-    def note_first_chunk(self) -> None:
-        """Sets the time to the first chunk; later calls do nothing."""
-        if not self._seen_first:
-            self._seen_first = True
+    def note_acceptance(self) -> None:
+        """From here on the provider charges."""
+        self._accepted = True
+
+    def note_delta(self, delta: Delta) -> None:
+        """Counts what was written; the first one sets the time to the first chunk."""
+        if not self._written_chars:
             self.span.set_attribute(names.GEN_AI_TIME_TO_FIRST_CHUNK, time.perf_counter() - self._begun)
+        self._written_chars += max(1, _count_chars(delta))
 
     def complete(self, usage: Usage) -> None:
         """Prices the usage and writes it on the span."""
+        self._complete = True
         usage.cost_micro_usd = cost_of(usage, self._model.prices)
         usage.model_calls = 1
         self.usage = usage
@@ -114,6 +148,37 @@ class _Measurement:
         reason = FinishReason.Name(completion.finish_reason).removeprefix(_FINISH_PREFIX).lower()
         self.span.set_attribute(names.GEN_AI_FINISH_REASONS, [reason])
 
+    def _entry(self, status: str, estimated: bool, duration_s: float) -> Entry:
+        call, purpose, usage = self._call, self._purpose, self.usage
+        trace_id = self.span.get_span_context().trace_id
+        return Entry(
+            call_id=self._instruments.name_call(),
+            time=self._time,
+            tenant=call.tenant,
+            key_id=call.key_id,
+            operation=self._operation,
+            route=purpose.route,
+            model=self._model.id,
+            provider=self._model.provider,
+            run_id=purpose.run_id,
+            trace_id=format_trace_id(trace_id) if trace_id else "",
+            cache=purpose.cache,
+            status=status,
+            estimated=estimated,
+            duration_us=round(duration_s * 1e6),
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            cached_input_tokens=usage.cached_input_tokens,
+            cache_write_tokens=usage.cache_write_tokens,
+            reasoning_tokens=usage.reasoning_tokens,
+            cost_micro_usd=usage.cost_micro_usd,
+        )
+
+
+def _count_chars(delta: Delta) -> int:
+    thinking, tool_call = delta.thinking.text, delta.tool_call.arguments_json
+    return len(delta.text) + len(thinking) + len(tool_call) + len(delta.refusal)
+
 
 class MeteredProvider:
     """A provider whose calls are measured and priced."""
@@ -124,25 +189,33 @@ class MeteredProvider:
 
     async def generate(self, request: ModelRequest, call: Call) -> Completion:
         """As the provider's own, with the cost in the completion's usage."""
-        with self._measure(request) as measurement:
+        with self._measure(request, call) as measurement:
             completion = await self._provider.generate(request, call)
             measurement.finish(completion)
             return completion
 
     async def stream(self, request: ModelRequest, call: Call) -> AsyncGenerator[ProviderEvent]:
         """As the provider's own, with the cost in the last event."""
-        with self._measure(request) as measurement:
+        with self._measure(request, call) as measurement:
             async with aclosing(self._provider.stream(request, call)) as events:
                 async for event in events:
                     if isinstance(event, Delta):
-                        measurement.note_first_chunk()
+                        measurement.note_delta(event)
+                    elif isinstance(event, Accepted):
+                        measurement.note_acceptance()
                     elif isinstance(event, Completion):
                         measurement.finish(event)
                     yield event
 
-    def _measure(self, request: ModelRequest) -> _Measurement:
-        attributes = {names.GEN_AI_REQUEST_MAX_TOKENS: request.spec.max_output_tokens}
-        return _Measurement(self._instruments, names.CHAT, request.model, attributes)
+    def _measure(self, request: ModelRequest, call: Call) -> _Measurement:
+        return _Measurement(
+            self._instruments,
+            names.CHAT,
+            request.model,
+            call,
+            purpose=request.purpose,
+            attributes={names.GEN_AI_REQUEST_MAX_TOKENS: request.spec.max_output_tokens},
+        )
 
 
 class MeteredEmbedder:
@@ -154,7 +227,7 @@ class MeteredEmbedder:
 
     async def embed(self, model: Model, texts: Sequence[str], dimension: int, call: Call) -> Vectors:
         """As the provider's own."""
-        with _Measurement(self._instruments, names.EMBEDDINGS, model, {}) as measurement:
+        with _Measurement(self._instruments, names.EMBEDDINGS, model, call, attributes={}) as measurement:
             vectors = await self._provider.embed(model, texts, dimension, call)
             measurement.complete(Usage(input_tokens=vectors.input_tokens))
             return vectors

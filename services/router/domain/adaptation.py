@@ -14,6 +14,7 @@ from quartet.common.v1.message_pb2 import Message
 from quartet.router.v1.router_pb2 import Prompt
 from services.kit.errors import InvalidArgument
 from services.router.domain.catalogue import Dialect, Model, Sampling, Thinking
+from services.router.domain.ledger import UNKNOWN_PURPOSE, Purpose
 from services.router.domain.routes import Route
 
 EFFORTS = ("none", "minimal", "low", "medium", "high", "xhigh", "max")
@@ -37,6 +38,7 @@ class ModelRequest:
         adapted: What was dropped or changed, by the name of the parameter.
         keeps_thinking: False drops earlier reasoning from the messages: it is bound to the model that made
         it.
+        purpose: What it is for; never sent.
     """
 
     model: Model
@@ -44,9 +46,17 @@ class ModelRequest:
     spec: GenerationSpec
     adapted: tuple[str, ...]
     keeps_thinking: bool
+    purpose: Purpose
 
 
-def adapt(prompt: Prompt, model: Model, route: Route, *, output_tokens: int) -> ModelRequest:
+def adapt(
+    prompt: Prompt,
+    model: Model,
+    route: Route,
+    *,
+    output_tokens: int,
+    purpose: Purpose = UNKNOWN_PURPOSE,
+) -> ModelRequest:
     """The request for a model that has no objection to the prompt (see `fitness`)."""
     adaptation = _Adaptation(prompt, model, route, output_tokens)
     adaptation.limit_output()
@@ -61,6 +71,7 @@ def adapt(prompt: Prompt, model: Model, route: Route, *, output_tokens: int) -> 
         spec=adaptation.spec,
         adapted=tuple(adaptation.notes),
         keeps_thinking=keeps_thinking,
+        purpose=purpose,
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from quartet.common.v1.decision_pb2 import Decision
+from quartet.common.v1.decision_pb2 import CacheOutcome, Decision
 from quartet.common.v1.generation_pb2 import Completion, Delta
 from quartet.router.v1.router_pb2 import Prompt
 from services.kit.call import Call
@@ -20,7 +20,13 @@ from services.router.domain.adaptation import ModelRequest, adapt
 from services.router.domain.budget import Spending
 from services.router.domain.catalogue import Model
 from services.router.domain.decision import Plan, revise
+from services.router.domain.ledger import Purpose
 from services.router.ports import Accepted, ModelProvider, ProviderEvent
+
+_CACHE_OUTCOMES = {
+    number: name.removeprefix("CACHE_OUTCOME_").lower() if number else ""
+    for name, number in CacheOutcome.items()
+}
 
 log = logging.getLogger(__name__)
 
@@ -162,7 +168,13 @@ class Answering:
 def _prepare(prompt: Prompt, plan: Plan, model: Model, spending: Spending) -> ModelRequest:
     limit = min(plan.decision.max_output_tokens, model.max_output_tokens)
     allowed = spending.admit(model, input_tokens=plan.input_tokens, output_tokens=limit)
-    request = adapt(prompt, model, plan.route, output_tokens=allowed)
+    purpose = Purpose(
+        route=plan.decision.route,
+        run_id=prompt.run_id,
+        cache=_CACHE_OUTCOMES[plan.decision.cache],
+        input_tokens=plan.input_tokens,
+    )
+    request = adapt(prompt, model, plan.route, output_tokens=allowed, purpose=purpose)
     if request.adapted:
         log.info("request adapted", extra={"model": model.id, "adapted": list(request.adapted)})
     return request

@@ -13,12 +13,13 @@ COPY pyproject.toml README.md LICENSE ./
 COPY protos protos
 COPY config config
 COPY services services
+COPY k8s/base/envoy k8s/base/envoy
 RUN PATH=/opt/tools/bin:$PATH python protos/generate.py --into gen
 
 FROM build AS install
 ARG SERVICE
 RUN test -n "$SERVICE" || { echo "name the service: --build-arg SERVICE=gateway|router|pipeline|orchestrator"; exit 1; }
-# uv holds every package to the hash in the lock.
+# uv takes the versions of the lock, and holds every package to its hash.
 RUN uv venv /opt/quartet && uv pip install --python /opt/quartet/bin/python --constraint requirements.lock ".[${SERVICE}]"
 # The router runs the local embedding model, the pipeline counts with its tokenizer. The graph is built here, since the
 # container's own user may not write beside the weights.

@@ -5,7 +5,8 @@ from functools import cached_property
 
 import grpc
 
-MAX_MESSAGE_BYTES = 32 * 1024 * 1024
+from services.kit.settings import MAX_MESSAGE_BYTES
+
 KEEPALIVE_S = 30
 KEEPALIVE_TIMEOUT_S = 10
 MIN_RECONNECT_MS, MAX_RECONNECT_MS = 100, 2000

@@ -189,7 +189,7 @@ class Unavailable(QuartetError):
 
 
 class DataLoss(QuartetError):
-    """Stored data cannot be read any more."""
+    """Stored data cannot be read any more; none of our services raises it, but a peer may."""
 
     code, status = 15, "DATA_LOSS"
 

@@ -18,6 +18,9 @@ from services.kit.settings import KitSettings
 from services.kit.tracing import start_server_span
 from services.kit.validation import validate
 
+MAX_TIMEOUT_S = 3600.0
+"""The longest that any call may take, whatever its client asks for."""
+
 _CODES: Mapping[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 _MAKERS = {
     (False, False): grpc.unary_unary_rpc_method_handler,
@@ -118,8 +121,11 @@ class _Served:
             key: value for key, value in context.invocation_metadata() or () if isinstance(value, str)
         }
         remaining_s: float | None = context.time_remaining()
+        if remaining_s is None:
+            remaining_s = _wished_s(metadata) if self._public else None
+        timeout_s = self._timeout_s if remaining_s is None else min(remaining_s, MAX_TIMEOUT_S)
         return Call(
-            deadline=time.monotonic() + (self._timeout_s if remaining_s is None else remaining_s),
+            deadline=time.monotonic() + timeout_s,
             tenant="" if self._public else metadata.get(names.TENANT, ""),
             key_id="" if self._public else metadata.get(names.KEY_ID, ""),
             metadata=metadata,
@@ -130,6 +136,12 @@ class _Served:
             return _validated(request)
         validate(request)
         return request
+
+
+def _wished_s(metadata: Mapping[str, str]) -> float | None:
+    """What a client without gRPC deadlines asks for; None also for what the service will refuse."""
+    wish = metadata.get(names.TIMEOUT_HEADER, "")
+    return int(wish) / 1000 if wish.isascii() and wish.isdigit() and int(wish) else None
 
 
 async def _validated(requests: AsyncIterator[Message]) -> AsyncIterator[Message]:

@@ -11,6 +11,7 @@ KEY_ID: Final = "x-quartet-key-id"
 TRACEPARENT: Final = "traceparent"
 TRACESTATE: Final = "tracestate"
 TRACE_ID_HEADER: Final = "x-quartet-trace-id"
+TIMEOUT_HEADER: Final = "x-quartet-timeout-ms"
 STATUS_DETAILS: Final = "grpc-status-details-bin"
 
 # RPC spans and metrics.
@@ -64,4 +65,3 @@ STAGE: Final = "quartet.stage"
 COLLECTION: Final = "quartet.collection"
 RUN_ID: Final = "quartet.run.id"
 ITERATION: Final = "quartet.run.iteration"
-STOP_REASON: Final = "quartet.run.stop_reason"

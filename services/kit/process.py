@@ -69,7 +69,8 @@ def run(name: str, settings: KitSettings, serve: Callable[[], Coroutine[Any, Any
 def _run_workers(settings: KitSettings) -> int:
     """Ends all workers when one ends, so that whoever watches this process starts the set again."""
     if settings.port == 0:
-        log.error("workers share a port: set it, or set QUARTET_WORKERS to 1")
+        prefix = settings.model_config.get("env_prefix", "")
+        log.error("workers share a port: set %sPORT, or set %sWORKERS to 1", prefix, prefix)
         return EXIT_MISCONFIGURED
     command = [sys.executable, *sys.orig_argv[1:]]
     environment = {**os.environ, WORKER_VARIABLE: "1"}

@@ -13,6 +13,9 @@ from pydantic_settings import (
     SettingsError as SourceError,
 )
 
+MAX_MESSAGE_BYTES = 32 * 1024 * 1024 + 64 * 1024
+"""What the edge lets through, and room for the message around it."""
+
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
 
@@ -72,7 +75,7 @@ class KitSettings(BaseSettings):
     artifacts_dir: Path = Field(default=Path("build/artifacts"), validation_alias="QUARTET_ARTIFACTS_DIR")
     """Holds minilm/, the local embedding model and its tokenizer."""
 
-    workers: int = Field(default=1, validation_alias="QUARTET_WORKERS", ge=1, le=64)
+    workers: int = Field(default=1, ge=1, le=64)
     """Processes that share the port; more than 1 needs SO_REUSEPORT."""
     drain_timeout_s: Seconds = Field(default=20.0, validation_alias="QUARTET_DRAIN_TIMEOUT_S")
     """How long calls in flight may still run after SIGTERM."""
@@ -83,7 +86,7 @@ class KitSettings(BaseSettings):
     keepalive_s: Seconds = Field(default=15.0, validation_alias="QUARTET_STREAM_KEEPALIVE_S")
     """How long a stream may be silent before a message without content is sent on it."""
     max_message_bytes: int = Field(
-        default=32 * 1024 * 1024, validation_alias="QUARTET_MAX_MESSAGE_BYTES", ge=1024
+        default=MAX_MESSAGE_BYTES, validation_alias="QUARTET_MAX_MESSAGE_BYTES", ge=1024
     )
     max_connection_age_s: Seconds = Field(default=1800.0, validation_alias="QUARTET_MAX_CONNECTION_AGE_S")
     """Connections are closed after this time, so that clients find new servers."""

@@ -13,6 +13,8 @@ class Settings(KitSettings):
     model_config = SettingsConfigDict(env_prefix="ORCHESTRATOR_")
 
     port: int = Field(50054, ge=0, le=65535)
+    workers: int = Field(default=1, ge=1, le=1)
+    """One: a process has one DBOS, and each needs a name of its own; more replicas are more pods."""
     router_address: str = "127.0.0.1:50052"
     pipeline_address: str = "127.0.0.1:50053"
 

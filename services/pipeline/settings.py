@@ -14,6 +14,8 @@ class Settings(KitSettings):
     model_config = SettingsConfigDict(env_prefix="PIPELINE_")
 
     port: Port = 50053
+    workers: int = Field(default=1, ge=1, le=1)
+    """One: a process has one DBOS, and each needs a name of its own; more replicas are more pods."""
     router_address: str = "127.0.0.1:50052"
     executor_id: str = Field(
         default_factory=lambda: f"pipeline@{platform.node()}", min_length=1, max_length=200

@@ -109,7 +109,9 @@ def _localise_listener(listener: Any, settings: StackSettings) -> None:
     listener["address"] = _socket(settings.edge_host, settings.edge_port)
     network_filters = listener["filter_chains"][0]["filters"]
     connections = _config(network_filters, "envoy.filters.network.http_connection_manager")
-    if not settings.otlp_endpoint:
+    if settings.otlp_endpoint:
+        connections["tracing"]["random_sampling"]["value"] = 100 * settings.trace_ratio
+    else:
         del connections["tracing"]
     rate = _config(connections["http_filters"], "envoy.filters.http.local_ratelimit")
     for descriptor in rate["descriptors"]:

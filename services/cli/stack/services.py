@@ -53,7 +53,7 @@ def describe_service_programs(settings: StackSettings, database_url: str, redis_
                 name="+".join(names),
                 command=Command(
                     arguments=(sys.executable, "-m", "services.cli", "serve", *names),
-                    environment=environment,
+                    environment=environment if "router" in names else without_providers(environment),
                     stop_grace_s=DRAIN_S,
                 ),
                 is_ready=functools.partial(_all_serve, addresses),
@@ -82,6 +82,13 @@ def service_environment(settings: StackSettings, database_url: str, redis_url: s
         for peer in peers:
             environment[f"{name.upper()}_{peer.upper()}_ADDRESS"] = service_address(settings, peer)
     return environment
+
+
+def without_providers(environment: Mapping[str, str]) -> dict[str, str]:
+    """What services that call no provider get: the router alone holds the providers' keys."""
+    return {
+        name: value for name, value in environment.items() if not name.startswith(("OPENAI_", "ANTHROPIC_"))
+    }
 
 
 def service_address(settings: StackSettings, name: str) -> str:

@@ -100,6 +100,7 @@ def _trace(caller: Caller, decision: decision_pb2.Decision, completion: generati
                 names.TENANT_ID: caller.call.tenant,
                 names.ROUTE: decision.route,
                 names.RULE: decision.rule,
+                names.INTENT: decision.intent,
                 names.HANDLER: handler_name(decision.handler),
                 names.CACHE: cache_name(decision.cache),
                 names.COST_MICRO_USD: completion.usage.cost_micro_usd,

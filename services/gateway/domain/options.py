@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 from quartet.common.v1 import generation_pb2
 from quartet.router.v1 import router_pb2
+from services.kit import names
 from services.kit.errors import InvalidArgument
 
 BUDGET = "x-quartet-budget-micro-usd"
-TIMEOUT = "x-quartet-timeout-ms"
 SESSION = "x-quartet-session"
 PRIORITY = "x-quartet-priority"
 IDEMPOTENCY_KEY = "idempotency-key"
@@ -50,7 +50,7 @@ class Options:
 
 def read_options(metadata: Mapping[str, str]) -> Options:
     """Reads the request headers; raises InvalidArgument with the header as the field."""
-    timeout_ms = _number(metadata, TIMEOUT, least=1, most=MAX_TIMEOUT_MS)
+    timeout_ms = _number(metadata, names.TIMEOUT_HEADER, least=1, most=MAX_TIMEOUT_MS)
     return Options(
         budget_micro_usd=_number(metadata, BUDGET, least=0, most=_MAX_UINT64),
         timeout_s=None if timeout_ms is None else timeout_ms / 1000,

@@ -108,7 +108,7 @@ async def test_a_taken_port_is_said_with_its_setting(program: Path) -> None:
 async def test_workers_share_a_port_and_end_together(program: Path) -> None:
     async with serve() as server:
         port = server.port
-    async with started(program, ROUTER_PORT=str(port), QUARTET_WORKERS="2") as process:
+    async with started(program, ROUTER_PORT=str(port), ROUTER_WORKERS="2") as process:
         await address_of(process)
         await address_of(process)
         seen: set[str] = set()

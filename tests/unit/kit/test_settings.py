@@ -14,7 +14,7 @@ class GatewaySettings(KitSettings):
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("DATABASE_URL", "QUARTET_WORKERS", "GATEWAY_PORT", "QUARTET_LOG_LEVEL"):
+    for name in ("DATABASE_URL", "GATEWAY_WORKERS", "GATEWAY_PORT", "QUARTET_LOG_LEVEL"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -44,7 +44,7 @@ def test_a_value_wins_over_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 
 def test_an_empty_variable_is_an_unset_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("QUARTET_WORKERS", "")
+    monkeypatch.setenv("GATEWAY_WORKERS", "")
     assert GatewaySettings.load().workers == 1
 
 
@@ -56,11 +56,11 @@ def test_a_file_that_is_not_there_is_named_with_its_variable(monkeypatch: pytest
 
 def test_every_wrong_variable_is_named_and_no_value_is_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GATEWAY_PORT", "hunter2")
-    monkeypatch.setenv("QUARTET_WORKERS", "0")
+    monkeypatch.setenv("GATEWAY_WORKERS", "0")
     monkeypatch.setenv("QUARTET_LOG_LEVEL", "LOUD")
     with pytest.raises(SettingsError) as caught:
         GatewaySettings.load()
-    for name in ("GATEWAY_PORT", "QUARTET_WORKERS", "QUARTET_LOG_LEVEL"):
+    for name in ("GATEWAY_PORT", "GATEWAY_WORKERS", "QUARTET_LOG_LEVEL"):
         assert name in str(caught.value)
     assert "hunter2" not in str(caught.value)
 

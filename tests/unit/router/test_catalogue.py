@@ -23,7 +23,7 @@ def model(name: str, **fields: object) -> Model:
     return replace(base, **fields)  # type: ignore[arg-type]
 
 
-def test_the_lesson_s_models_are_dead_or_alive_as_their_vendors_say(catalogue: Catalogue) -> None:
+def test_older_models_are_dead_or_alive_as_their_vendors_say(catalogue: Catalogue) -> None:
     assert not catalogue.find("gpt-4o-mini").is_dead(TODAY)
     assert catalogue.find("gpt-4o-mini").is_dead(date(2027, 1, 14))
     for name, successor in (

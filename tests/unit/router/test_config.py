@@ -79,7 +79,7 @@ def test_a_server_by_url_brings_its_own_models(tmp_path: Path) -> None:
     assert servers[0].base_url == "http://127.0.0.1:11434/v1"
 
 
-def test_the_shipped_routes_are_the_lesson_s(catalogue: Catalogue) -> None:
+def test_the_shipped_routes_are_four_with_their_limits(catalogue: Catalogue) -> None:
     table = read_routes(Path("config/routes.yaml"), catalogue)
     assert {route.name: route.max_output_tokens for route in table} == {
         "simple_faq": 200,

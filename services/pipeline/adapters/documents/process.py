@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import sys
 from typing import TYPE_CHECKING
 
 from services.kit.errors import Unavailable
+from services.kit.workers import worker_environment
 from services.pipeline.adapters.documents.frames import PREFIX, pack_request, unpack_answer
 from services.pipeline.domain.document import RawDocument, ReadDocument, UnreadableDocumentError
 
@@ -73,7 +73,7 @@ class DocumentProcess:
             *(sys.executable, "-m", WORKER_MODULE, str(self._artifacts), str(self._memory_bytes)),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            env=worker_environment(),
         )
         ready = False
         try:

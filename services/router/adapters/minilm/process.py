@@ -2,12 +2,12 @@
 
 import asyncio
 import contextlib
-import os
 import socket
 import sys
 from pathlib import Path
 from typing import Self
 
+from services.kit.workers import worker_environment
 from services.router.adapters.minilm.frames import LENGTH, frame
 
 WORKER_MODULE = "services.router.adapters.minilm.worker"
@@ -48,7 +48,7 @@ class WorkerProcess:
                     stdin=asyncio.subprocess.DEVNULL,
                     pass_fds=(theirs.fileno(),),
                     # The worker finds our packages wherever we found them.
-                    env=os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+                    env=worker_environment(),
                 )
             except BaseException:
                 writer.close()

@@ -16,6 +16,7 @@ from services.cli.commands import (
     serve,
     status,
     up,
+    usage,
 )
 
 # Command modules import what they need inside the command, so that `--help` stays quick.
@@ -36,6 +37,7 @@ app.command()(chat.chat)
 app.command()(explain.explain)
 app.command()(status.status)
 app.command()(models.models)
+app.command()(usage.usage)
 app.command()(documents.collections)
 app.command()(documents.search)
 app.add_typer(documents.app, name="documents")

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from grpc_health.v1 import health_pb2  # type: ignore[import-untyped]
 
-from quartet.gateway.v1 import document_pb2, gateway_pb2, run_pb2
+from quartet.gateway.v1 import document_pb2, gateway_pb2, key_pb2, run_pb2
 from services.cli.settings import ClientSettings
 from services.kit.call import Call
 from services.kit.channel import Channel
@@ -90,6 +90,12 @@ class Runs(Protocol):
     ) -> run_pb2.CancelRunResponse: ...
 
 
+class Usage(Protocol):
+    """`quartet.gateway.v1.KeyService`, as far as it tells what was used."""
+
+    async def get_usage(self, request: key_pb2.GetUsageRequest, call: Call) -> key_pb2.GetUsageResponse: ...
+
+
 class Health(Protocol):
     """`grpc.health.v1.Health`."""
 
@@ -105,6 +111,7 @@ class Client:
         self.gateway: Gateway = remote("quartet.gateway.v1.GatewayService", channel)
         self.documents: Documents = remote("quartet.gateway.v1.DocumentService", channel)
         self.runs: Runs = remote("quartet.gateway.v1.RunService", channel)
+        self.usage: Usage = remote("quartet.gateway.v1.KeyService", channel)
         self.health: Health = remote("grpc.health.v1.Health", channel)
         self._metadata = {"authorization": f"Bearer {key}"} if key else {}
         self._last_call: Call | None = None

@@ -8,6 +8,7 @@ from rich.console import Console
 from quartet.common.v1.document_pb2 import Collection, Document
 from quartet.common.v1.run_pb2 import Run
 from quartet.gateway.v1.gateway_pb2 import Model
+from quartet.gateway.v1.key_pb2 import UsageRow
 from services.cli.progress import counted, state_of, stop_reason_of
 from services.cli.render import print_table, printable, usd
 
@@ -75,6 +76,25 @@ def print_runs(out: Console, runs: Iterable[Run]) -> None:
         for one in runs
     )
     print_table(out, columns, rows)
+
+
+def print_usage(out: Console, group_by: Sequence[str], used: Sequence[UsageRow]) -> None:
+    """What each group used, and below them all together."""
+    columns = (*group_by, "calls", "tokens in", "of them cached", "tokens out", "cost")
+    rows = [(*(name or "(none)" for name in row.group), *_amounts([row])) for row in used]
+    if group_by:
+        rows.append(("all", *("" for _ in group_by[1:]), *_amounts(used)))
+    print_table(out, columns, rows or [_amounts(used)])
+
+
+def _amounts(used: Sequence[UsageRow]) -> tuple[str, ...]:
+    counts = (
+        sum(row.calls for row in used),
+        sum(row.input_tokens for row in used),
+        sum(row.cached_input_tokens for row in used),
+        sum(row.output_tokens for row in used),
+    )
+    return (*(f"{count:,}" for count in counts), usd(sum(row.cost_micro_usd for row in used)))
 
 
 def moment(time: Timestamp) -> str:

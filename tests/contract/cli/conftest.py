@@ -6,7 +6,7 @@ import pytest_asyncio
 
 from services.kit.serving import Binding
 from services.kit.testing import serve
-from tests.contract.cli.edge import Edge, FakeDocuments, FakeGateway, FakeRuns
+from tests.contract.cli.edge import Edge, FakeDocuments, FakeGateway, FakeRuns, FakeUsage
 
 
 @pytest_asyncio.fixture
@@ -16,6 +16,7 @@ async def edge() -> AsyncIterator[Edge]:
         Binding("quartet.gateway.v1.GatewayService", FakeGateway(edge), public=True),
         Binding("quartet.gateway.v1.DocumentService", FakeDocuments(edge), public=True),
         Binding("quartet.gateway.v1.RunService", FakeRuns(edge), public=True),
+        Binding("quartet.gateway.v1.KeyService", FakeUsage(edge), public=True),
     )
     async with serve(*bindings) as server:
         edge.address = server.address

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from quartet.common.v1 import decision_pb2, document_pb2, generation_pb2, message_pb2, run_pb2, stage_pb2
 from quartet.gateway.v1 import document_pb2 as documents_pb2
-from quartet.gateway.v1 import gateway_pb2
+from quartet.gateway.v1 import gateway_pb2, key_pb2
 from quartet.gateway.v1 import run_pb2 as runs_pb2
 from services.cli.__main__ import app
 from services.kit.call import Call
@@ -40,6 +40,7 @@ class Edge:
     generations: list[gateway_pb2.Generation] = field(default_factory=list)
     uploads: list[list[documents_pb2.IngestDocumentsRequest]] = field(default_factory=list)
     jobs: dict[str, document_pb2.IngestJob] = field(default_factory=dict)
+    usages: list[key_pb2.GetUsageRequest] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
     failures: dict[str, QuartetError] = field(default_factory=dict)
     stuck: bool = False
@@ -406,6 +407,27 @@ class FakeDocuments:
         if job_id not in self._edge.jobs:
             raise NotFound(f"there is no job {job_id}", reason="JOB_NOT_FOUND")
         return self._edge.jobs[job_id]
+
+
+class FakeUsage:
+    """Has an entry for every group: one of a dollar and a half, and one without a name that is free."""
+
+    def __init__(self, edge: Edge) -> None:
+        self._edge = edge
+
+    async def get_usage(self, request: key_pb2.GetUsageRequest, call: Call) -> key_pb2.GetUsageResponse:
+        self._edge.admit("get_usage", call)
+        self._edge.usages.append(request)
+        dear = key_pb2.UsageRow(
+            group=[f"some {name}" for name in request.group_by],
+            calls=1200,
+            input_tokens=3_000_000,
+            cached_input_tokens=7,
+            output_tokens=500,
+            cost_micro_usd=1_500_001,
+        )
+        free = key_pb2.UsageRow(group=["" for _ in request.group_by], calls=3, input_tokens=30)
+        return key_pb2.GetUsageResponse(rows=[dear, free])
 
 
 class FakeRuns:

@@ -1,0 +1,22 @@
+"""Times as people write them on a command line."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+_SPAN = re.compile(r"(\d{1,5})([mhd])")
+_UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
+
+
+def read_moment(text: str, now: datetime) -> datetime:
+    """A span before now (`90m`, `12h`, `7d`), or a date or time of ISO 8601, in UTC unless it says another.
+
+    Raises ValueError, saying what can be written.
+    """
+    span = _SPAN.fullmatch(text)
+    if span is not None:
+        return now - int(span[1]) * _UNITS[span[2]]
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is no time: write 2026-11-01, 2026-11-01T08:00, 90m, 12h or 7d") from None
+    return moment if moment.tzinfo else moment.replace(tzinfo=UTC)

@@ -1,8 +1,10 @@
 """What the gateway needs from the outside: three peers and the store of keys."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from datetime import datetime, timedelta
 from typing import Protocol
 
+from quartet.gateway.v1 import key_pb2
 from quartet.orchestrator.v1 import orchestrator_pb2
 from quartet.pipeline.v1 import pipeline_pb2
 from quartet.router.v1 import router_pb2
@@ -15,6 +17,49 @@ class Keys(Protocol):
 
     async def find(self, key_id: str) -> ApiKey | None:
         """The key of that id, whatever its state; raises Unavailable when the store does not answer."""
+        ...
+
+
+class KeyRegister(Protocol):
+    """Where the holders of keys change the keys of their tenant.
+
+    Every method raises Unavailable when the store does not answer. Those that change something note in the
+    audit log that `by` did it, all or nothing, and raise Unauthenticated when `by` was revoked meanwhile.
+    """
+
+    async def create(
+        self, by: ApiKey, key: ApiKey, *, name: str, lifetime: timedelta | None, limits: key_pb2.Limits
+    ) -> key_pb2.Key:
+        """Keeps a new key of `by`'s tenant; without a lifetime it lives until it is revoked."""
+        ...
+
+    async def get(self, tenant: str, key_id: str) -> key_pb2.Key:
+        """A key of the tenant; raises NotFound."""
+        ...
+
+    async def page(self, tenant: str, *, after: str, limit: int) -> list[key_pb2.Key]:
+        """Keys of the tenant, newest first; those older than the key `after`, unless that is empty."""
+        ...
+
+    async def rotate(self, by: ApiKey, key_id: str, text: str, *, overlap: timedelta) -> key_pb2.Key:
+        """Gives a key a new text; raises NotFound, and FailedPrecondition when the key has ended."""
+        ...
+
+    async def revoke(self, by: ApiKey, key_id: str) -> key_pb2.Key:
+        """Ends a key, once; raises NotFound."""
+        ...
+
+
+class Usage(Protocol):
+    """What tenants used."""
+
+    async def sum_up(
+        self, tenant: str, start: datetime, end: datetime, group_by: Sequence[str]
+    ) -> list[key_pb2.UsageRow]:
+        """A row per group, dearest first, from start to before end.
+
+        Raises Unavailable when the ledger does not answer.
+        """
         ...
 
 

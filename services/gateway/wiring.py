@@ -5,12 +5,14 @@ from typing import Any
 
 from psycopg_pool import AsyncConnectionPool
 
-from quartet.gateway.v1 import anthropic_pb2, document_pb2, gateway_pb2, openai_pb2, run_pb2
+from quartet.gateway.v1 import anthropic_pb2, document_pb2, gateway_pb2, key_pb2, openai_pb2, run_pb2
 from quartet.orchestrator.v1 import orchestrator_pb2
 from quartet.pipeline.v1 import pipeline_pb2
 from quartet.router.v1 import router_pb2
 from services.gateway.adapters.limits_file import read_limits
+from services.gateway.adapters.postgres.key_register import PostgresKeyRegister
 from services.gateway.adapters.postgres.keys import LOOKUP_TIMEOUT_S, PostgresKeys
+from services.gateway.adapters.postgres.usage import PostgresUsage
 from services.gateway.adapters.vocabularies import counter_of
 from services.gateway.domain.admission import Admission
 from services.gateway.domain.catalogue import Catalogue
@@ -18,10 +20,11 @@ from services.gateway.domain.dispatch import Dispatcher
 from services.gateway.domain.front import Front
 from services.gateway.domain.keyring import Keyring
 from services.gateway.domain.tokens import TokenCounter, Vocabulary
-from services.gateway.ports import Keys, Orchestrator, Pipeline, Router
+from services.gateway.ports import KeyRegister, Keys, Orchestrator, Pipeline, Router, Usage
 from services.gateway.service import GatewayService
 from services.gateway.service_anthropic import AnthropicService
 from services.gateway.service_documents import DocumentService
+from services.gateway.service_keys import KeyService
 from services.gateway.service_openai import OpenAIService
 from services.gateway.service_runs import RunService
 from services.gateway.settings import Settings
@@ -32,6 +35,7 @@ from services.kit.settings import SettingsError
 ROUTER = router_pb2.DESCRIPTOR.services_by_name["RouterService"].full_name
 PIPELINE = pipeline_pb2.DESCRIPTOR.services_by_name["PipelineService"].full_name
 ORCHESTRATOR = orchestrator_pb2.DESCRIPTOR.services_by_name["OrchestratorService"].full_name
+KEYS = key_pb2.DESCRIPTOR.services_by_name["KeyService"].full_name
 
 
 @asynccontextmanager
@@ -40,7 +44,7 @@ async def build(settings: Settings, peers: Mapping[str, object] = {}) -> AsyncIt
     async with AsyncExitStack() as stack:
         for vocabulary in Vocabulary:
             await asyncio.to_thread(counter_of, vocabulary)
-        keys = PostgresKeys(await stack.enter_async_context(_pool(settings)))
+        pool = await stack.enter_async_context(_pool(settings))
 
         def peer(name: str, address: str) -> Any:
             if name in peers:
@@ -51,17 +55,26 @@ async def build(settings: Settings, peers: Mapping[str, object] = {}) -> AsyncIt
 
         yield assemble(
             settings,
-            keys,
+            PostgresKeys(pool),
             peer(ROUTER, settings.router_address),
             peer(PIPELINE, settings.pipeline_address),
             peer(ORCHESTRATOR, settings.orchestrator_address),
+            register=PostgresKeyRegister(pool),
+            usage=PostgresUsage(pool),
         )
 
 
 def assemble(
-    settings: Settings, keys: Keys, router: Router, pipeline: Pipeline, orchestrator: Orchestrator
+    settings: Settings,
+    keys: Keys,
+    router: Router,
+    pipeline: Pipeline,
+    orchestrator: Orchestrator,
+    *,
+    register: KeyRegister | None = None,
+    usage: Usage | None = None,
 ) -> list[Binding]:
-    """The bindings on given neighbours."""
+    """The bindings on given neighbours; `KeyService` only with a register and a ledger."""
     counter = TokenCounter(counter_of)
     admission = Admission(Keyring(keys), counter, read_limits(settings.config_dir))
     catalogue = Catalogue(router, pipeline)
@@ -82,7 +95,10 @@ def assemble(
         ),
         anthropic_pb2.DESCRIPTOR.services_by_name["AnthropicService"]: AnthropicService(front, counter),
     }
-    return [Binding(contract.full_name, service, public=True) for contract, service in services.items()]
+    bindings = [Binding(contract.full_name, service, public=True) for contract, service in services.items()]
+    if register is not None and usage is not None:
+        bindings.append(Binding(KEYS, KeyService(front, register, usage), public=True))
+    return bindings
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from quartet.gateway.v1 import document_pb2, gateway_pb2, openai_pb2
 from services.gateway.adapters.postgres.keys import PostgresKeys, ensure_dev_key
-from services.gateway.domain.keys import key_id_of
+from services.gateway.domain.keys import key_id_of, make_text, seal_text
 from services.gateway.settings import Settings
 from services.gateway.wiring import build
 from services.kit.call import Call
@@ -61,6 +61,26 @@ async def test_a_file_that_holds_no_key_is_not_overwritten(database_url: str, tm
     with pytest.raises(FailedPrecondition, match="remove the file"):
         await ensure_dev_key(database_url, path)
     assert path.read_text() == "mine"
+
+
+async def test_a_dev_key_that_was_revoked_is_not_brought_back(database_url: str, tmp_path: Path) -> None:
+    path = tmp_path / "dev.key"
+    await ensure_dev_key(database_url, path)
+    await execute(database_url, "update gateway.api_keys set revoke_time = now()")
+    with pytest.raises(FailedPrecondition, match="remove the file"):
+        await ensure_dev_key(database_url, path)
+
+
+async def test_a_dev_key_that_was_rotated_keeps_its_new_secret(database_url: str, tmp_path: Path) -> None:
+    path = tmp_path / "dev.key"
+    key_id = key_id_of(await ensure_dev_key(database_url, path))
+    text = make_text(key_id)
+    async with await psycopg.AsyncConnection.connect(database_url) as connection:
+        await connection.execute("update gateway.api_keys set salt = %s, digest = %s", seal_text(text))
+    with pytest.raises(FailedPrecondition, match="was rotated"):
+        await ensure_dev_key(database_url, path)
+    path.write_text(text)
+    assert await ensure_dev_key(database_url, path) == text
 
 
 @asynccontextmanager
@@ -126,5 +146,6 @@ async def test_a_served_gateway_checks_keys_and_tells_of_absent_peers(
         gateway_pb2.DESCRIPTOR.services_by_name["GatewayService"].full_name,
         openai_pb2.DESCRIPTOR.services_by_name["OpenAIService"].full_name,
         "quartet.gateway.v1.AnthropicService",
+        "quartet.gateway.v1.KeyService",
         "quartet.gateway.v1.RunService",
     }

@@ -52,7 +52,7 @@ class Admission:
         """
         text = _credential(call)
         key = await self._keyring.find(key_id_of(text)) or NOBODY
-        if not key.matches(text) or not key.is_live(datetime.now(UTC)):
+        if not key.admits(text, datetime.now(UTC)):
             raise Unauthenticated(
                 "the API key is unknown, expired or revoked: send one that `quartet keys` lists, "
                 "as `Authorization: Bearer qk_…` or `x-api-key: qk_…`",

@@ -6,17 +6,34 @@ salted BLAKE2b of the whole text. A slow hash would add nothing: 256 random bits
 
 import hashlib
 import hmac
+import re
 import secrets
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime
 
 from services.gateway.domain.limits import NO_LIMITS, Limits
 
 PREFIX = "qk_"
 ALL_SCOPES = "*"
+KEYS_SCOPE = "keys"
+RPCS = "rpc:"
+TARGETS = ("route:", "model:", "collection:")
 MAX_TEXT_CHARS = 256
+_KEY_ID = re.compile(r"qk_[0-9a-f]{12}")
 _ID_BYTES, _SECRET_BYTES, _SALT_BYTES, _DIGEST_BYTES = 6, 32, 16, 32
-_TARGETS = ("route:", "model:", "collection:")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FormerSecret:
+    """A key's secret before its last rotation, which is accepted until `expire_time`."""
+
+    salt: bytes = field(repr=False)
+    digest: bytes = field(repr=False)
+    expire_time: datetime
+
+    def matches(self, text: str, now: datetime) -> bool:
+        """True for the text of this secret in its time."""
+        return hmac.compare_digest(_digest(text, self.salt), self.digest) and now < self.expire_time
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +44,7 @@ class ApiKey:
         id: Public, such as `qk_3f9a01b2c4d5`; logs and the ledger name it.
         scopes: `*`, or any of `rpc:<name>`, `route:<name>`, `model:<id>`, `collection:<name>`, `keys`.
         limits: Its own; fields that are None fall to the configured ones.
+        former: The secret that a rotation replaced, while the two overlap.
     """
 
     id: str
@@ -37,22 +55,33 @@ class ApiKey:
     expire_time: datetime | None = None
     revoke_time: datetime | None = None
     limits: Limits = NO_LIMITS
+    former: FormerSecret | None = None
+
+    def admits(self, text: str, now: datetime) -> bool:
+        """True for the text of a live key, or for its former text in the overlap; always two hashes."""
+        is_current = self.matches(text)
+        is_former = (self.former or _NO_FORMER).matches(text, now)
+        return (is_current or is_former) and self.is_live(now)
 
     def matches(self, text: str) -> bool:
-        """True for the text of this key; takes the same time for every other one."""
+        """True for the present text of this key; takes the same time for every other one."""
         return hmac.compare_digest(_digest(text, self.salt), self.digest)
 
     def is_live(self, now: datetime) -> bool:
-        """False once it has expired or was revoked."""
-        return not any(end is not None and end <= now for end in (self.expire_time, self.revoke_time))
+        """False once it has expired, and from its revocation on, by whichever clock that was written."""
+        return self.revoke_time is None and (self.expire_time is None or now < self.expire_time)
+
+    def allows_keys(self) -> bool:
+        """Whether it may see and change the keys of its tenant: only where its scopes say so."""
+        return not self.scopes.isdisjoint({ALL_SCOPES, KEYS_SCOPE})
 
     def allows_rpc(self, name: str) -> bool:
         """Whether it may call an rpc: any, unless its scopes name some."""
-        return self._allows(f"rpc:{name}", ("rpc:",))
+        return self._allows(f"{RPCS}{name}", (RPCS,))
 
     def allows_target(self, kind: str, name: str) -> bool:
         """Whether it may use a `route`, `model` or `collection`: any, unless its scopes name some."""
-        return self._allows(f"{kind}:{name}", _TARGETS)
+        return self._allows(f"{kind}:{name}", TARGETS)
 
     def _allows(self, scope: str, kinds: tuple[str, ...]) -> bool:
         if ALL_SCOPES in self.scopes or scope in self.scopes:
@@ -62,14 +91,30 @@ class ApiKey:
 
 def make_key(*, tenant: str, scopes: frozenset[str]) -> tuple[ApiKey, str]:
     """A new key and its text, which is nowhere else."""
-    text = f"{PREFIX}{secrets.token_hex(_ID_BYTES)}_{secrets.token_hex(_SECRET_BYTES)}"
+    text = make_text(f"{PREFIX}{secrets.token_hex(_ID_BYTES)}")
     return seal_key(text, tenant=tenant, scopes=scopes), text
+
+
+def make_text(key_id: str) -> str:
+    """A new text of a key with that id."""
+    return f"{key_id}_{secrets.token_hex(_SECRET_BYTES)}"
 
 
 def seal_key(text: str, *, tenant: str, scopes: frozenset[str]) -> ApiKey:
     """The form in which a key's text is kept, under a new salt."""
+    salt, digest = seal_text(text)
+    return ApiKey(id=key_id_of(text), tenant=tenant, scopes=scopes, salt=salt, digest=digest)
+
+
+def seal_text(text: str) -> tuple[bytes, bytes]:
+    """A new salt, and the digest of the text under it."""
     salt = secrets.token_bytes(_SALT_BYTES)
-    return ApiKey(id=key_id_of(text), tenant=tenant, scopes=scopes, salt=salt, digest=_digest(text, salt))
+    return salt, _digest(text, salt)
+
+
+def is_key_id(text: str) -> bool:
+    """Whether it has the form of a key's id."""
+    return _KEY_ID.fullmatch(text) is not None
 
 
 def key_id_of(text: str) -> str:
@@ -88,6 +133,12 @@ NOBODY = ApiKey(
     digest=secrets.token_bytes(_DIGEST_BYTES),
 )
 """Stands in for a key that does not exist, so that an unknown key costs what a wrong one does."""
+
+_NO_FORMER = FormerSecret(
+    salt=secrets.token_bytes(_SALT_BYTES),
+    digest=secrets.token_bytes(_DIGEST_BYTES),
+    expire_time=datetime.min.replace(tzinfo=UTC),
+)
 
 
 def _digest(text: str, salt: bytes) -> bytes:

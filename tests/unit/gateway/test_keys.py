@@ -4,7 +4,16 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from services.gateway.domain.keyring import Keyring
-from services.gateway.domain.keys import ApiKey, key_id_of, make_key, seal_key
+from services.gateway.domain.keys import (
+    ApiKey,
+    FormerSecret,
+    is_key_id,
+    key_id_of,
+    make_key,
+    make_text,
+    seal_key,
+    seal_text,
+)
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 HOSTILE = [
@@ -65,14 +74,36 @@ def test_the_same_text_is_kept_differently_each_time() -> None:
 def test_a_text_that_is_no_key_has_no_id_and_never_matches(text: str) -> None:
     assert key_id_of(text) == ""
     assert not key_with("*").matches(text)
+    assert not is_key_id(text)
 
 
-@pytest.mark.parametrize("member", ["expire_time", "revoke_time"])
-def test_a_key_ends_at_its_time(member: str) -> None:
-    kept = key_with("*")
-    ended = replace(kept, **{member: NOW})  # type: ignore[arg-type]
-    assert ended.is_live(NOW - timedelta(seconds=1))
-    assert not ended.is_live(NOW)
+def test_a_key_expires_at_its_time() -> None:
+    key = replace(key_with("*"), expire_time=NOW)
+    assert key.is_live(NOW - timedelta(seconds=1))
+    assert not key.is_live(NOW)
+
+
+def test_a_revocation_holds_at_once_though_clocks_differ() -> None:
+    key = replace(key_with("*"), revoke_time=NOW)
+    assert not key.is_live(NOW - timedelta(seconds=1))
+
+
+def test_the_former_text_is_admitted_until_the_overlap_ends() -> None:
+    key, old = make_key(tenant="t", scopes=frozenset({"*"}))
+    new = make_text(key.id)
+    salt, digest = seal_text(new)
+    former = FormerSecret(salt=key.salt, digest=key.digest, expire_time=NOW)
+    rotated = replace(key, salt=salt, digest=digest, former=former)
+    before = NOW - timedelta(seconds=1)
+    assert key_id_of(new) == key_id_of(old) == key.id
+    assert [rotated.admits(text, before) for text in (old, new, make_text(key.id))] == [True, True, False]
+    assert [rotated.admits(text, NOW) for text in (old, new)] == [False, True]
+    assert not replace(rotated, revoke_time=NOW).admits(new, before)
+    assert not replace(rotated, revoke_time=NOW).admits(old, before)
+
+
+def test_only_a_scope_that_says_so_lets_a_key_see_keys() -> None:
+    assert [key_with(scope).allows_keys() for scope in ("*", "keys", "rpc:ListKeys")] == [True, True, False]
 
 
 def test_scopes_narrow_what_they_name_and_nothing_else() -> None:

@@ -2,13 +2,16 @@
 
 import asyncio
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
 from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from services.gateway.domain.keys import ALL_SCOPES, ApiKey, key_id_of, make_key, seal_key
+from services.gateway.domain.keys import ALL_SCOPES, ApiKey, FormerSecret, key_id_of, make_key, seal_key
 from services.gateway.domain.limits import Limits
 from services.kit.errors import FailedPrecondition, Unavailable
 
@@ -18,13 +21,14 @@ DEV_TENANT = "default"
 DEV_NAME = "development key of quartet up"
 
 _FIND = """
-select id, tenant, scopes, salt, digest, expire_time, revoke_time, input_tokens_per_request
+select id, tenant, scopes, salt, digest, expire_time, revoke_time, input_tokens_per_request,
+  former_salt, former_digest, former_expire_time
 from gateway.api_keys where id = %s
 """
 _KEEP_TENANT = "insert into gateway.tenants (id, name) values (%s, %s) on conflict (id) do nothing"
 _KEEP_KEY = """
 insert into gateway.api_keys (id, tenant, name, scopes, salt, digest) values (%s, %s, %s, %s, %s, %s)
-on conflict (id) do update set salt = excluded.salt, digest = excluded.digest
+on conflict (id) do nothing
 """
 
 
@@ -36,15 +40,22 @@ class PostgresKeys:
 
     async def find(self, key_id: str) -> ApiKey | None:
         """The key of that id; raises Unavailable when the database does not answer within two seconds."""
-        try:
-            async with asyncio.timeout(LOOKUP_TIMEOUT_S), self._pool.connection() as connection:
-                return await _find(connection, key_id)
-        except (psycopg.OperationalError, PoolTimeout, TimeoutError):
-            raise Unavailable(
-                "API keys cannot be checked now, because the database does not answer: try again in a moment",
-                reason="KEY_STORE_UNAVAILABLE",
-                retry_after_s=1.0,
-            ) from None
+        async with connect(self._pool) as connection:
+            return await _find(connection, key_id)
+
+
+@asynccontextmanager
+async def connect(pool: AsyncConnectionPool) -> AsyncIterator[psycopg.AsyncConnection]:
+    """A connection for two seconds; raises Unavailable when the database does not answer within them."""
+    try:
+        async with asyncio.timeout(LOOKUP_TIMEOUT_S), pool.connection() as connection:
+            yield connection
+    except (psycopg.OperationalError, PoolTimeout, TimeoutError):
+        raise Unavailable(
+            "API keys cannot be checked now, because the database does not answer: try again in a moment",
+            reason="KEY_STORE_UNAVAILABLE",
+            retry_after_s=1.0,
+        ) from None
 
 
 async def ensure_dev_key(database_url: str, path: Path) -> str:
@@ -53,7 +64,7 @@ async def ensure_dev_key(database_url: str, path: Path) -> str:
     It is made once. A later call gives the same one, and registers it again when the database lost it.
 
     Raises:
-        FailedPrecondition: the file holds no key.
+        FailedPrecondition: the file holds no key, or one that was rotated or revoked since.
         psycopg.Error: the database cannot be reached, or is not migrated.
     """
     text = await asyncio.to_thread(_keep_text, path)
@@ -61,11 +72,17 @@ async def ensure_dev_key(database_url: str, path: Path) -> str:
         database_url, connect_timeout=CONNECT_TIMEOUT_S
     ) as connection:
         known = await _find(connection, key_id_of(text))
-        if known is None or not known.matches(text):
+        if known is None:
             key = seal_key(text, tenant=DEV_TENANT, scopes=frozenset({ALL_SCOPES}))
             await connection.execute(_KEEP_TENANT, (key.tenant, key.tenant))
             await connection.execute(
                 _KEEP_KEY, (key.id, key.tenant, DEV_NAME, sorted(key.scopes), key.salt, key.digest)
+            )
+        elif not known.admits(text, datetime.now(UTC)):
+            raise FailedPrecondition(
+                f"the key in {path} was rotated or revoked: write a live one there, or remove the file, and "
+                "a new key is made",
+                reason="BROKEN_KEY_FILE",
             )
     return text
 
@@ -76,7 +93,7 @@ async def _find(connection: psycopg.AsyncConnection, key_id: str) -> ApiKey | No
     row = await cursor.fetchone()
     if row is None:
         return None
-    found, tenant, scopes, salt, digest, expire_time, revoke_time, input_tokens = row
+    found, tenant, scopes, salt, digest, expire_time, revoke_time, input_tokens, *former = row
     return ApiKey(
         id=found,
         tenant=tenant,
@@ -86,7 +103,14 @@ async def _find(connection: psycopg.AsyncConnection, key_id: str) -> ApiKey | No
         expire_time=expire_time,
         revoke_time=revoke_time,
         limits=Limits(input_tokens_per_request=input_tokens),
+        former=_former(*former),
     )
+
+
+def _former(salt: bytes | None, digest: bytes | None, expire_time: datetime | None) -> FormerSecret | None:
+    if salt is None or digest is None or expire_time is None:
+        return None
+    return FormerSecret(salt=bytes(salt), digest=bytes(digest), expire_time=expire_time)
 
 
 def _keep_text(path: Path) -> str:

@@ -1,0 +1,52 @@
+"""What keys may be allowed: the forms of scopes, and what a key may grant to another."""
+
+import re
+from collections.abc import Sequence
+
+from services.gateway.domain.keys import ALL_SCOPES, KEYS_SCOPE, RPCS, TARGETS
+from services.kit.errors import InvalidArgument, PermissionDenied
+
+_FORM = re.compile(
+    r"\*|keys"
+    r"|rpc:[A-Z][A-Za-z]{0,63}"
+    r"|route:[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
+    r"|model:[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}"
+    r"|collection:[a-z0-9][a-z0-9._-]{0,127}"
+)
+
+
+def read_scopes(scopes: Sequence[str]) -> frozenset[str]:
+    """The scopes as a set; raises InvalidArgument with the place of one that has no known form."""
+    for place, scope in enumerate(scopes):
+        if not _FORM.fullmatch(scope):
+            raise InvalidArgument.field(
+                f"scopes[{place}]",
+                "is no scope: write `*`, `keys`, `rpc:<name>`, `route:<name>`, `model:<id>` or "
+                "`collection:<name>`",
+                reason="INVALID_SCOPE",
+            )
+    return frozenset(scopes)
+
+
+def check_grant(own: frozenset[str], wanted: frozenset[str]) -> None:
+    """Raises PermissionDenied when a key with the scopes `wanted` could do what one with `own` cannot.
+
+    Scopes narrow: a key that names no rpc may call every one, so a holder that is held to some rpcs (or to
+    some routes, models and collections) grants only keys that name some of those.
+    """
+    if ALL_SCOPES in own:
+        return
+    beyond = wanted & {ALL_SCOPES, KEYS_SCOPE} - own
+    for kinds in ((RPCS,), TARGETS):
+        allowed = {scope for scope in own if scope.startswith(kinds)}
+        asked = {scope for scope in wanted if scope.startswith(kinds)}
+        if allowed:
+            beyond |= (asked or {f"{kind}*" for kind in kinds}) - allowed
+    if beyond:
+        excess = ", ".join(sorted(beyond))
+        raise PermissionDenied(
+            f"this key cannot grant {excess}, because a key grants no more than it may do itself: "
+            f"name scopes among {', '.join(sorted(own))}, or use another key",
+            reason="SCOPE_MISSING",
+            metadata={"scope": excess},
+        )

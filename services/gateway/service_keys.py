@@ -1,0 +1,82 @@
+from datetime import UTC, datetime
+
+from quartet.gateway.v1 import key_pb2
+from services.gateway.domain.front import Front
+from services.gateway.domain.keys import KEYS_SCOPE, ApiKey, make_key, make_text
+from services.gateway.domain.keys_order import (
+    DEFAULT_PAGE_SIZE,
+    read_key_id,
+    read_lifetime,
+    read_limits,
+    read_name,
+    read_overlap,
+    read_page_token,
+)
+from services.gateway.domain.keys_scopes import check_grant, read_scopes
+from services.gateway.domain.usage_order import read_period
+from services.gateway.ports import KeyRegister, Usage
+from services.kit.call import Call
+from services.kit.errors import PermissionDenied
+
+
+class KeyService:
+    """`quartet.gateway.v1.KeyService`: keys and usage of the caller's tenant, and of no other."""
+
+    def __init__(self, front: Front, register: KeyRegister, usage: Usage) -> None:
+        self._front = front
+        self._register = register
+        self._usage = usage
+
+    async def create_key(self, request: key_pb2.CreateKeyRequest, call: Call) -> key_pb2.CreateKeyResponse:
+        by = await self._enter(call, "CreateKey")
+        scopes = read_scopes(request.scopes)
+        check_grant(by.scopes, scopes)
+        key, text = make_key(tenant=by.tenant, scopes=scopes)
+        made = await self._register.create(
+            by,
+            key,
+            name=read_name(request.name),
+            lifetime=read_lifetime(request),
+            limits=read_limits(request.limits),
+        )
+        return key_pb2.CreateKeyResponse(key=made, secret=text)
+
+    async def list_keys(self, request: key_pb2.ListKeysRequest, call: Call) -> key_pb2.ListKeysResponse:
+        by = await self._enter(call, "ListKeys")
+        size = request.page_size or DEFAULT_PAGE_SIZE
+        after = read_page_token(request.page_token)
+        keys = await self._register.page(by.tenant, after=after, limit=size + 1)
+        token = keys[size - 1].id if len(keys) > size else ""
+        return key_pb2.ListKeysResponse(keys=keys[:size], next_page_token=token)
+
+    async def rotate_key(self, request: key_pb2.RotateKeyRequest, call: Call) -> key_pb2.RotateKeyResponse:
+        """A second rotation within the overlap ends the oldest secret: two are valid at most."""
+        by = await self._enter(call, "RotateKey")
+        key_id, overlap = read_key_id(request.key_id), read_overlap(request)
+        known = await self._register.get(by.tenant, key_id)
+        # Whoever gets a key's secret can do what that key can.
+        check_grant(by.scopes, frozenset(known.scopes))
+        text = make_text(key_id)
+        rotated = await self._register.rotate(by, key_id, text, overlap=overlap)
+        return key_pb2.RotateKeyResponse(key=rotated, secret=text)
+
+    async def revoke_key(self, request: key_pb2.RevokeKeyRequest, call: Call) -> key_pb2.RevokeKeyResponse:
+        by = await self._enter(call, "RevokeKey")
+        key = await self._register.revoke(by, read_key_id(request.key_id))
+        return key_pb2.RevokeKeyResponse(key=key)
+
+    async def get_usage(self, request: key_pb2.GetUsageRequest, call: Call) -> key_pb2.GetUsageResponse:
+        by = await self._enter(call, "GetUsage")
+        start, end = read_period(request, datetime.now(UTC))
+        rows = await self._usage.sum_up(by.tenant, start, end, request.group_by)
+        return key_pb2.GetUsageResponse(rows=rows)
+
+    async def _enter(self, call: Call, rpc: str) -> ApiKey:
+        caller = await self._front.enter(call, rpc)
+        if not caller.key.allows_keys():
+            raise PermissionDenied(
+                "this key may not manage keys or see usage: use one with the scope `keys`",
+                reason="SCOPE_MISSING",
+                metadata={"scope": KEYS_SCOPE},
+            )
+        return caller.key

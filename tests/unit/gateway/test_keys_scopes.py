@@ -1,0 +1,86 @@
+import pytest
+
+from services.gateway.domain.keys_scopes import check_grant, read_scopes
+from services.kit.errors import InvalidArgument, PermissionDenied
+
+
+def scopes(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+@pytest.mark.parametrize(
+    "scope",
+    [
+        "*",
+        "keys",
+        "rpc:Generate",
+        "route:simple_faq",
+        "model:gpt-4o",
+        "model:local/minilm",
+        "collection:docs",
+    ],
+)
+def test_a_scope_of_a_known_form_is_read(scope: str) -> None:
+    assert read_scopes([scope]) == {scope}
+
+
+@pytest.mark.parametrize(
+    "scope",
+    [
+        "",
+        "admin",
+        "**",
+        "rpc:",
+        "rpc:*",
+        "rpc:generate",
+        "Keys",
+        "keys ",
+        "keys\n",
+        "collection:Docs",
+        "collection:../x",
+        "model:a b",
+        "model:\x00",
+        "route:\u202eevil",
+        "tenant:other",
+        "model:" + "m" * 250,
+    ],
+)
+def test_another_form_is_refused_with_its_place(scope: str) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        read_scopes(["keys", scope])
+    assert caught.value.field_violations[0].field == "scopes[1]"
+
+
+@pytest.mark.parametrize(
+    ("own", "wanted"),
+    [
+        ("*", "*"),
+        ("*", "keys rpc:Generate collection:docs"),
+        ("keys", "keys"),
+        ("keys", "rpc:Generate"),
+        ("keys", "collection:docs"),
+        ("keys route:a route:b", "route:b"),
+        ("keys rpc:Generate rpc:CreateKey model:m", "rpc:Generate model:m"),
+    ],
+)
+def test_a_key_grants_what_it_may_do_or_less(own: str, wanted: str) -> None:
+    check_grant(scopes(own), scopes(wanted))
+
+
+@pytest.mark.parametrize(
+    ("own", "wanted", "beyond"),
+    [
+        ("keys", "*", "*"),
+        ("rpc:Generate", "keys rpc:Generate", "keys"),
+        ("keys route:a", "route:b", "route:b"),
+        # A key that names no target may use every one.
+        ("keys route:a", "keys", "collection:*, model:*, route:*"),
+        ("keys route:a", "model:m", "model:m"),
+        ("keys rpc:CreateKey", "route:a", "rpc:*"),
+        ("keys rpc:CreateKey", "rpc:Generate", "rpc:Generate"),
+    ],
+)
+def test_a_key_never_grants_what_it_lacks(own: str, wanted: str, beyond: str) -> None:
+    with pytest.raises(PermissionDenied) as caught:
+        check_grant(scopes(own), scopes(wanted))
+    assert caught.value.metadata == {"scope": beyond}

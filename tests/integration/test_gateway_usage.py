@@ -9,8 +9,14 @@ import pytest
 import pytest_asyncio
 from psycopg_pool import AsyncConnectionPool
 
+from quartet.gateway.v1 import key_pb2
 from services.gateway.adapters.postgres.usage import PostgresUsage
-from services.kit.errors import Unavailable
+from services.gateway.domain.keys import make_key
+from services.gateway.settings import Settings
+from services.gateway.wiring import KEYS, build
+from services.kit.call import Call
+from services.kit.errors import InvalidArgument, PermissionDenied, Unavailable
+from services.kit.testing import client_of
 
 START, END = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)
 
@@ -82,3 +88,49 @@ async def test_a_ledger_that_is_away_is_said_so() -> None:
         with pytest.raises(Unavailable) as caught:
             await usage.sum_up("acme", START, END, [])
     assert caught.value.reason == "LEDGER_UNAVAILABLE"
+
+
+async def test_a_key_sees_what_its_own_tenant_used_and_only_with_the_scope(
+    database_url: str, usage: PostgresUsage
+) -> None:
+    del usage  # only its rows are wanted
+    nowhere = "127.0.0.1:1"
+    settings = Settings(
+        database_url=database_url,
+        router_address=nowhere,
+        pipeline_address=nowhere,
+        orchestrator_address=nowhere,
+    )
+    request = key_pb2.GetUsageRequest(group_by=["key"])
+    request.start_time.FromDatetime(START)
+    request.end_time.FromDatetime(END)
+    async with build(settings) as bindings:
+        service = next(binding.service for binding in bindings if binding.service_name == KEYS)
+        async with client_of("remote", KEYS, service) as client:
+            answer = await client.get_usage(request, await bearer(database_url, "acme", "keys"))
+            assert [(list(row.group), row.cost_micro_usd) for row in answer.rows] == [
+                (["qk_b"], 120),
+                (["qk_a"], 30),
+            ]
+            answer = await client.get_usage(request, await bearer(database_url, "other", "*"))
+            assert [row.cost_micro_usd for row in answer.rows] == [9999]
+            with pytest.raises(PermissionDenied) as caught:
+                await client.get_usage(request, await bearer(database_url, "acme", "model:luna"))
+            assert caught.value.reason == "SCOPE_MISSING"
+            request.group_by.append("tenant")
+            with pytest.raises(InvalidArgument):
+                await client.get_usage(request, await bearer(database_url, "acme", "*"))
+
+
+async def bearer(database_url: str, tenant: str, scope: str) -> Call:
+    """A call with a new key of the tenant that has one scope."""
+    key, text = make_key(tenant=tenant, scopes=frozenset({scope}))
+    async with await psycopg.AsyncConnection.connect(database_url) as connection:
+        await connection.execute(
+            "insert into gateway.tenants (id) values (%s) on conflict (id) do nothing", (tenant,)
+        )
+        await connection.execute(
+            "insert into gateway.api_keys (id, tenant, scopes, salt, digest) values (%s, %s, %s, %s, %s)",
+            (key.id, key.tenant, sorted(key.scopes), key.salt, key.digest),
+        )
+    return Call.root(timeout_s=10, metadata={"authorization": f"Bearer {text}"})

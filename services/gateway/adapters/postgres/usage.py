@@ -14,7 +14,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 from quartet.gateway.v1 import key_pb2
 from services.kit.errors import Unavailable
 
-READ_TIMEOUT_S = 5.0
+READ_TIMEOUT_S = 2.0
 MAX_ROWS = 1000
 
 _GROUPS = {
@@ -41,7 +41,7 @@ class PostgresUsage:
     async def sum_up(
         self, tenant: str, start: datetime, end: datetime, group_by: Sequence[str]
     ) -> list[key_pb2.UsageRow]:
-        """A row per group, dearest first, `MAX_ROWS` at most; raises Unavailable after five seconds."""
+        """A row per group, dearest first, `MAX_ROWS` at most; raises Unavailable after two seconds."""
         groups = sql.SQL(", ").join(sql.SQL(_GROUPS[name]) for name in group_by)
         statement = sql.SQL(_SUM).format(groups=groups)
         try:

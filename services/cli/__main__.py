@@ -10,6 +10,7 @@ from services.cli.commands import (
     explain,
     ingest,
     jobs,
+    keys,
     migrate,
     models,
     runs,
@@ -42,6 +43,7 @@ app.command()(documents.collections)
 app.command()(documents.search)
 app.add_typer(documents.app, name="documents")
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(keys.app, name="keys")
 app.add_typer(runs.app, name="runs")
 
 

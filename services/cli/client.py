@@ -90,6 +90,24 @@ class Runs(Protocol):
     ) -> run_pb2.CancelRunResponse: ...
 
 
+class Keys(Protocol):
+    """`quartet.gateway.v1.KeyService`, as far as it is about keys."""
+
+    async def create_key(
+        self, request: key_pb2.CreateKeyRequest, call: Call
+    ) -> key_pb2.CreateKeyResponse: ...
+
+    async def list_keys(self, request: key_pb2.ListKeysRequest, call: Call) -> key_pb2.ListKeysResponse: ...
+
+    async def rotate_key(
+        self, request: key_pb2.RotateKeyRequest, call: Call
+    ) -> key_pb2.RotateKeyResponse: ...
+
+    async def revoke_key(
+        self, request: key_pb2.RevokeKeyRequest, call: Call
+    ) -> key_pb2.RevokeKeyResponse: ...
+
+
 class Usage(Protocol):
     """`quartet.gateway.v1.KeyService`, as far as it tells what was used."""
 
@@ -111,6 +129,7 @@ class Client:
         self.gateway: Gateway = remote("quartet.gateway.v1.GatewayService", channel)
         self.documents: Documents = remote("quartet.gateway.v1.DocumentService", channel)
         self.runs: Runs = remote("quartet.gateway.v1.RunService", channel)
+        self.keys: Keys = remote("quartet.gateway.v1.KeyService", channel)
         self.usage: Usage = remote("quartet.gateway.v1.KeyService", channel)
         self.health: Health = remote("grpc.health.v1.Health", channel)
         self._metadata = {"authorization": f"Bearer {key}"} if key else {}

@@ -1,6 +1,7 @@
 """Tables of what a suite holds."""
 
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
@@ -8,7 +9,7 @@ from rich.console import Console
 from quartet.common.v1.document_pb2 import Collection, Document
 from quartet.common.v1.run_pb2 import Run
 from quartet.gateway.v1.gateway_pb2 import Model
-from quartet.gateway.v1.key_pb2 import UsageRow
+from quartet.gateway.v1.key_pb2 import Key, UsageRow
 from services.cli.progress import counted, state_of, stop_reason_of
 from services.cli.render import print_table, printable, usd
 
@@ -76,6 +77,31 @@ def print_runs(out: Console, runs: Iterable[Run]) -> None:
         for one in runs
     )
     print_table(out, columns, rows)
+
+
+def print_keys(out: Console, keys: Iterable[Key], now: datetime) -> None:
+    """Keys with what they may do, and whether they still may."""
+    columns = ("key", "name", "state", "scopes", "created", "expires")
+    rows = (
+        (
+            one.id,
+            one.name,
+            _state_of_key(one, now),
+            ", ".join(one.scopes),
+            moment(one.create_time),
+            moment(one.expire_time) or "never",
+        )
+        for one in keys
+    )
+    print_table(out, columns, rows)
+
+
+def _state_of_key(key: Key, now: datetime) -> str:
+    if key.HasField("revoke_time"):
+        return "revoked"
+    if key.HasField("expire_time") and key.expire_time.ToDatetime(UTC) <= now:
+        return "expired"
+    return "live"
 
 
 def print_usage(out: Console, group_by: Sequence[str], used: Sequence[UsageRow]) -> None:

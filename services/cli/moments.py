@@ -3,8 +3,23 @@
 import re
 from datetime import UTC, datetime, timedelta
 
-_SPAN = re.compile(r"(\d{1,5})([mhd])")
-_UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1)}
+_SPAN = re.compile(r"([0-9]{1,5})([smhd])")
+_UNITS = {
+    "s": timedelta(seconds=1),
+    "m": timedelta(minutes=1),
+    "h": timedelta(hours=1),
+    "d": timedelta(days=1),
+}
+
+
+def read_span(text: str) -> timedelta:
+    """A length of time: `30s`, `90m`, `24h`, `30d`, or `0`. Raises ValueError, saying what can be written."""
+    span = _SPAN.fullmatch(text)
+    if span is not None:
+        return int(span[1]) * _UNITS[span[2]]
+    if text == "0":
+        return timedelta()
+    raise ValueError(f"{text!r} is no length of time: write 30s, 90m, 24h, 30d or 0")
 
 
 def read_moment(text: str, now: datetime) -> datetime:
@@ -12,9 +27,8 @@ def read_moment(text: str, now: datetime) -> datetime:
 
     Raises ValueError, saying what can be written.
     """
-    span = _SPAN.fullmatch(text)
-    if span is not None:
-        return now - int(span[1]) * _UNITS[span[2]]
+    if _SPAN.fullmatch(text):
+        return now - read_span(text)
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:

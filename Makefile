@@ -21,23 +21,19 @@ help: ## Says what the targets do
 	@test -n "$(PYTHON)" || { echo "Python 3.11 or newer is needed: install it, or name it with make PYTHON=/path/to/python3"; exit 1; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
 gen/.ready: .venv/.ready protos/generate.py $(PROTOS)
 	$(BIN)/python protos/generate.py --into gen
 	@touch $@
 
-# After gen/, which the package contains.
-.venv/.installed: .venv/.ready pyproject.toml | gen/.ready
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	@touch $@
-
-$(ARTIFACTS)/.ready: .venv/.installed config/artifacts.lock
+$(ARTIFACTS)/.ready: .venv/.ready config/artifacts.lock
 	$(BIN)/python -m services.kit.artifacts --to $(ARTIFACTS)
 	@touch $@
 
 .PHONY: setup
-setup: gen/.ready .venv/.installed $(ARTIFACTS)/.ready ## Sets everything up without starting anything
+setup: .venv/.ready gen/.ready $(ARTIFACTS)/.ready ## Sets everything up without starting anything
 
 .PHONY: run
 run: setup ## Starts the whole suite: PostgreSQL, Redis, four services, Envoy

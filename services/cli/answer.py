@@ -1,6 +1,5 @@
 """An answer as it comes in, from whichever handler serves it."""
 
-import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import aclosing
@@ -8,14 +7,9 @@ from dataclasses import dataclass, field
 
 from quartet.common.v1 import generation_pb2, message_pb2, run_pb2, stage_pb2
 from quartet.common.v1.decision_pb2 import Decision
-from quartet.gateway.v1 import document_pb2, gateway_pb2
+from quartet.gateway.v1 import gateway_pb2
 from services.cli.client import STREAM_TIMEOUT_S, Client
 from services.cli.progress import describe_event, describe_stage
-from services.kit.errors import QuartetError
-
-MAX_SOURCES = 32
-"""Cited documents whose sources are looked up."""
-SOURCE_TIMEOUT_S = 10.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -26,7 +20,6 @@ class Answer:
         streamed: The text as it was streamed.
         first_text_s: Seconds until the first of it; None when the answer came whole.
         run: The orchestrator's run, once it ended.
-        sources: Where the cited documents come from, by document id.
     """
 
     decision: Decision = field(default_factory=Decision)
@@ -38,7 +31,6 @@ class Answer:
     trace_id: str = ""
     stages: list[stage_pb2.StageReport] = field(default_factory=list)
     run: run_pb2.Run | None = None
-    sources: dict[str, str] = field(default_factory=dict)
 
     @property
     def text(self) -> str:
@@ -143,19 +135,3 @@ def _take_delta(answer: Answer, delta: generation_pb2.Delta) -> str:
     if delta.HasField("citation"):
         answer.streamed_citations.append(delta.citation)
     return delta.text or delta.refusal
-
-
-async def find_sources(client: Client, answer: Answer) -> None:
-    """Looks up where the cited documents come from; one that cannot be had is left out."""
-    ids = list(dict.fromkeys(citation.document_id for citation in answer.citations))[:MAX_SOURCES]
-    found = await asyncio.gather(*(_find_source(client, document_id) for document_id in ids))
-    answer.sources.update(zip(ids, found, strict=True))
-
-
-async def _find_source(client: Client, document_id: str) -> str:
-    request = document_pb2.GetDocumentRequest(document_id=document_id)
-    try:
-        response = await client.documents.get_document(request, client.call(SOURCE_TIMEOUT_S))
-    except QuartetError:
-        return ""
-    return response.document.source

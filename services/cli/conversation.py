@@ -3,7 +3,7 @@
 import uuid
 
 from quartet.common.v1 import message_pb2
-from services.cli.answer import find_sources, make_generation, stream_answer, user_message
+from services.cli.answer import make_generation, stream_answer, user_message
 from services.cli.client import Client
 from services.cli.presentation import Screen
 from services.cli.render import console
@@ -75,7 +75,6 @@ class Conversation:
         generation.session = self._session
         screen = Screen(progress=self.target.startswith("agent"))
         answer = await stream_answer(self._client, generation, write=screen.write, note=screen.note)
-        await find_sources(self._client, answer)
         screen.end(answer)
         self._out.print()
         said = message_pb2.Message(

@@ -49,7 +49,7 @@ class Screen:
         if answer.citations:
             self._out.print()
         for citation in answer.citations:
-            _print_citation(citation, answer.sources.get(citation.document_id, ""), self._out)
+            _print_citation(citation, self._out)
         for line in _notes(answer):
             self._notes.print(printable(line), style="yellow")
         self._out.print()
@@ -104,10 +104,7 @@ def answer_as_json(answer: Answer) -> dict[str, Any]:
     usage = answer.completion.usage
     document: dict[str, Any] = {
         "answer": answer.text,
-        "citations": [
-            {**plain(citation), "source": answer.sources.get(citation.document_id, "")}
-            for citation in answer.citations
-        ],
+        "citations": [plain(citation) for citation in answer.citations],
         "route": answer.decision.route,
         "decision": plain(answer.decision),
         "model": answer.completion.model or answer.decision.model,
@@ -140,7 +137,7 @@ def print_run(run: Run, out: Console) -> None:
         out.print("\n" + printable(text))
     for part in run.completion.message.parts:
         for citation in part.citations:
-            _print_citation(citation, "", out)
+            _print_citation(citation, out)
     usage = run.usage
     tokens = f"{usage.input_tokens} tokens in, {usage.output_tokens} out"
     out.print(
@@ -148,8 +145,10 @@ def print_run(run: Run, out: Console) -> None:
     )
 
 
-def _print_citation(citation: Citation, source: str, out: Console) -> None:
-    where = _place(citation.title or citation.document_id, source, citation.start_char, citation.end_char)
+def _print_citation(citation: Citation, out: Console) -> None:
+    where = _place(
+        citation.title or citation.document_id, citation.source, citation.start_char, citation.end_char
+    )
     out.print(printable(f"[{citation.index}] {where}"), style="bold")
     out.print(printable(f"    “{_shortened(citation.quote)}”"))
 

@@ -59,7 +59,6 @@ def read_text(argument: str) -> str:
 async def _ask(client: "Client", target: str, text: str, *, stream: bool, stages: bool, json: bool) -> int:
     from services.cli.answer import (
         fetch_answer,
-        find_sources,
         make_generation,
         stream_answer,
         user_message,
@@ -74,7 +73,6 @@ async def _ask(client: "Client", target: str, text: str, *, stream: bool, stages
         answer = await stream_answer(client, generation, write=write, note=screen.note)
     else:
         answer = await fetch_answer(client, generation)
-    await find_sources(client, answer)
     if json:
         print_json(answer_as_json(answer))
     else:

@@ -50,6 +50,7 @@ def _citation(
         answer_end_char=end,
         index=number,
         collection=passage.collection,
+        source=passage.source,
     )
 
 

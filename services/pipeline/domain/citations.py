@@ -42,6 +42,7 @@ def _cite(statement: str, span: Span, number: int, passage: message_pb2.Passage)
         answer_end_char=span.end,
         index=number,
         collection=passage.collection,
+        source=passage.source,
     )
 
 

@@ -154,6 +154,7 @@ def citation() -> message_pb2.Citation:
         document_id="doc-1",
         chunk_id="chunk-1",
         title="Architecture",
+        source="docs/architecture.md",
         quote=QUOTE,
         start_char=120,
         end_char=174,

@@ -66,6 +66,7 @@ def write_annotations(citations: Iterable[message_pb2.Citation]) -> list[dict[st
                 "title": citation.title,
                 "url": f"/api/v1/documents/{citation.document_id}",
                 "document_id": citation.document_id,
+                "source": citation.source,
                 "chunk_id": citation.chunk_id,
                 "collection": citation.collection,
                 "quote": citation.quote,

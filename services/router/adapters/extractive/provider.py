@@ -120,6 +120,7 @@ def _state(picks: Sequence[Pick], passages: Sequence[tuple[int, Passage]], max_c
             answer_end_char=length + len(gap) + len(quote),
             index=number,
             collection=passage.collection,
+            source=passage.source,
         )
         statements.append((gap + quote + mark, citation))
         length += len(gap + quote + mark)

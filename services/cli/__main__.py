@@ -13,6 +13,7 @@ from services.cli.commands import (
     keys,
     migrate,
     models,
+    router,
     runs,
     serve,
     status,
@@ -44,6 +45,7 @@ app.command()(documents.search)
 app.add_typer(documents.app, name="documents")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(keys.app, name="keys")
+app.add_typer(router.app, name="router")
 app.add_typer(runs.app, name="runs")
 
 

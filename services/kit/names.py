@@ -11,6 +11,7 @@ KEY_ID: Final = "x-quartet-key-id"
 TRACEPARENT: Final = "traceparent"
 TRACESTATE: Final = "tracestate"
 TRACE_ID_HEADER: Final = "x-quartet-trace-id"
+ADAPTED_HEADER: Final = "x-quartet-adapted"
 TIMEOUT_HEADER: Final = "x-quartet-timeout-ms"
 STATUS_DETAILS: Final = "grpc-status-details-bin"
 

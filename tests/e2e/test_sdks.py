@@ -165,6 +165,19 @@ async def test_a_dead_model_is_served_by_its_successor(
     assert provider.calls(model="claude-sonnet-5-5") == 1
 
 
+@pytest.mark.parametrize("stream", [False, True], ids=["unary", "stream"])
+async def test_what_a_model_does_not_take_is_left_out_and_said(
+    openai_client: openai.AsyncOpenAI, stream: bool
+) -> None:
+    answer = await openai_client.chat.completions.with_raw_response.create(
+        model="claude-opus-5-5",
+        messages=[{"role": "user", "content": "Hi"}],
+        temperature=0.3,
+        stream=stream,
+    )
+    assert "temperature" in answer.headers["x-quartet-adapted"]
+
+
 async def test_errors_are_the_sdks_own_classes(
     openai_client: openai.AsyncOpenAI, anthropic_client: anthropic.AsyncAnthropic, configured_suite: Suite
 ) -> None:

@@ -12,7 +12,6 @@ ROUTE = "x-quartet-route"
 RULE = "x-quartet-rule"
 MODEL = "x-quartet-model"
 CACHE = "x-quartet-cache"
-ADAPTED = "x-quartet-adapted"
 REQUEST_ID = "x-request-id"
 _MAX_REQUEST_ID_CHARS = 128
 
@@ -42,12 +41,12 @@ def tell_decision(call: Call, decision: decision_pb2.Decision) -> None:
 
 def tell_adapted(call: Call, adapted: Iterable[str]) -> None:
     """Sets what was dropped or changed to fit the model."""
-    _set(call, ADAPTED, ", ".join(adapted))
+    _set(call, names.ADAPTED_HEADER, ", ".join(adapted))
 
 
 def tell_peer_headers(call: Call, peer: Call) -> None:
     """Passes on what only the router can know before a stream's end."""
-    _set(call, ADAPTED, peer.response_headers.get(ADAPTED, ""))
+    _set(call, names.ADAPTED_HEADER, peer.response_headers.get(names.ADAPTED_HEADER, ""))
 
 
 def facts(

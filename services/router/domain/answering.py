@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from quartet.common.v1.decision_pb2 import CacheOutcome, Decision
 from quartet.common.v1.generation_pb2 import Completion, Delta
 from quartet.router.v1.router_pb2 import Prompt
+from services.kit import names
 from services.kit.call import Call
 from services.kit.errors import QuartetError, Unavailable
 from services.router.domain import failures
@@ -148,6 +149,8 @@ class Answering:
                     async for event in events:
                         if not decided:
                             decided = True
+                            if request.adapted:
+                                call.response_headers[names.ADAPTED_HEADER] = ", ".join(request.adapted)
                             yield revise(plan.decision, attempts.model, attempts.failed)
                         if isinstance(event, Accepted):
                             continue

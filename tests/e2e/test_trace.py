@@ -9,7 +9,7 @@ from services.kit.testing import OtlpReceiver, ReceivedSpan
 from tests.doubles.provider import ProviderDouble
 from tests.e2e.suite import Suite
 
-ENVOY_FLUSH_POLLS = 75
+POLLS = 75
 CHAT, RUN, ROUTE = (
     "quartet.gateway.v1.OpenAIService/CreateChatCompletion",
     "quartet.pipeline.v1.PipelineService/",
@@ -31,11 +31,22 @@ async def trace_of(suite: Suite, spans: OtlpReceiver, model: str, *, stream: boo
             async for _ in answer:
                 pass
     await envoy_s_part(spans, trace_id)
-    return spans.trace(trace_id)
+    return await whole_trace(spans, trace_id)
+
+
+async def whole_trace(spans: OtlpReceiver, trace_id: str) -> list[ReceivedSpan]:
+    """The trace once every span's parent has come in: each process reports in its own time."""
+    for _ in range(POLLS):
+        trace = spans.trace(trace_id)
+        known = {span.span_id for span in trace}
+        if all(not span.parent_id or span.parent_id in known for span in trace):
+            return trace
+        await asyncio.sleep(0.2)
+    raise AssertionError(f"parents are missing in {trace}")
 
 
 async def envoy_s_part(spans: OtlpReceiver, trace_id: str) -> ReceivedSpan:
-    for _ in range(ENVOY_FLUSH_POLLS):
+    for _ in range(POLLS):
         for span in spans.trace(trace_id):
             if span.service == "envoy":
                 return span

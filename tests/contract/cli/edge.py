@@ -3,6 +3,7 @@
 import asyncio
 import os
 import pty
+import signal
 import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, chdir
@@ -109,6 +110,7 @@ class Edge:
             stdin=terminal,
             stdout=terminal,
             stderr=terminal,
+            preexec_fn=_heed_ctrl_c,
         )
         try:
             yield process
@@ -464,3 +466,8 @@ class FakeRuns:
     def _check(self, run_id: str) -> None:
         if run_id != "run-7":
             raise NotFound(f"there is no run {run_id}", reason="RUN_NOT_FOUND")
+
+
+def _heed_ctrl_c() -> None:
+    """A program that a shell started in the background ignores SIGINT, and so do its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -1,5 +1,6 @@
 """Builds the router out of its settings: the only place that knows every adapter."""
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -23,7 +24,9 @@ from services.router.domain.answering import Answering, RetryPolicy
 from services.router.domain.catalogue import LOCAL, Dialect, ProviderState
 from services.router.domain.decision import Decider
 from services.router.domain.embedding import Embedding
+from services.router.domain.lengths import OutputLengths
 from services.router.domain.once import Once
+from services.router.learned.learned import Learned
 from services.router.service import RouterService
 from services.router.settings import Settings, read_secret
 
@@ -73,11 +76,21 @@ async def build(
             stack.push_async_callback(answers.close)
             once = Once(answers, max_detached=settings.max_detached, timeout_s=settings.detached_timeout_s)
             stack.push_async_callback(once.close)
+        learned = await asyncio.to_thread(Learned.load)
+        lengths = OutputLengths()
         service = RouterService(
             catalogue=catalogue,
             routes=routes,
-            decider=Decider(catalogue, routes, providers.states, _today),
-            answering=Answering(providers.models, policy),
+            decider=Decider(
+                catalogue,
+                routes,
+                providers.states,
+                _today,
+                judge=learned,
+                calibration=learned.calibration,
+                lengths=lengths,
+            ),
+            answering=Answering(providers.models, policy, lengths),
             embedding=Embedding(providers.embedders, policy),
             once=once,
         )

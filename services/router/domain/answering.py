@@ -22,6 +22,7 @@ from services.router.domain.budget import Spending
 from services.router.domain.catalogue import Model
 from services.router.domain.decision import Plan, revise
 from services.router.domain.ledger import Purpose
+from services.router.domain.lengths import OutputLengths
 from services.router.ports import Accepted, ModelProvider, ProviderEvent
 
 _CACHE_OUTCOMES = {
@@ -107,11 +108,18 @@ class Answering:
 
     Args:
         providers: By the provider's name; every provider of a plan's models is in it.
+        lengths: Is told how long answers were.
     """
 
-    def __init__(self, providers: Mapping[str, ModelProvider], policy: RetryPolicy) -> None:
+    def __init__(
+        self,
+        providers: Mapping[str, ModelProvider],
+        policy: RetryPolicy,
+        lengths: OutputLengths | None = None,
+    ) -> None:
         self._providers = providers
         self._policy = policy
+        self._lengths = lengths or OutputLengths()
 
     async def answer(self, prompt: Prompt, plan: Plan, call: Call) -> tuple[Decision, Completion]:
         """The answer, and the decision as it turned out.
@@ -128,7 +136,7 @@ class Answering:
             except QuartetError as failure:
                 await attempts.after(failure)
                 continue
-            _finish(completion, request, spending)
+            self._finish(completion, request, spending)
             return revise(plan.decision, attempts.model, attempts.failed), completion
 
     async def stream(
@@ -156,13 +164,19 @@ class Answering:
                             continue
                         begun = True
                         if isinstance(event, Completion):
-                            _finish(event, request, spending)
+                            self._finish(event, request, spending)
                         yield event
                 return
             except QuartetError as failure:
                 if begun:
                     raise
                 await attempts.after(failure)
+
+    def _finish(self, completion: Completion, request: ModelRequest, spending: Spending) -> None:
+        completion.model = request.model.id
+        completion.adapted.extend(request.adapted)
+        completion.usage.model_calls = spending.model_calls
+        self._lengths.note(request.purpose.route, request.model.id, completion.usage.output_tokens)
 
     def _events(self, request: ModelRequest, call: Call) -> AsyncGenerator[ProviderEvent]:
         return self._providers[request.model.provider].stream(request, call)
@@ -181,9 +195,3 @@ def _prepare(prompt: Prompt, plan: Plan, model: Model, spending: Spending) -> Mo
     if request.adapted:
         log.info("request adapted", extra={"model": model.id, "adapted": list(request.adapted)})
     return request
-
-
-def _finish(completion: Completion, request: ModelRequest, spending: Spending) -> None:
-    completion.model = request.model.id
-    completion.adapted.extend(request.adapted)
-    completion.usage.model_calls = spending.model_calls

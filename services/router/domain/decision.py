@@ -10,13 +10,18 @@ from services.kit.errors import InvalidArgument
 from services.router.domain.catalogue import Capability, Catalogue, Model, Providers
 from services.router.domain.features import Features, read_features
 from services.router.domain.fitness import objections
+from services.router.domain.judgement import Judge, Judged
+from services.router.domain.lengths import OutputLengths
+from services.router.domain.policy import Calibration
 from services.router.domain.prices import estimate_cost
 from services.router.domain.routes import Route, RouteTable
 from services.router.domain.rules import AgentHandler, PipelineHandler, Rule
+from services.router.domain.tiers import CHEAPER, Tiers, choose_tiers
 
 UNKNOWN_INTENT = "unknown"
 BY_NAME = "named"
 BY_DEFAULT = "default"
+BY_CLASSIFIER = "classifier"
 
 VENDOR_VARIABLES = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL")
 
@@ -30,12 +35,22 @@ class Plan:
         models: The models that can serve, the preferred one first; empty when the handler is not a model.
         route: The route's bounds; those of a named model when one was named.
         input_tokens: As counted or estimated.
+        tiers: What the route's policies say; None where the route has none, or only one tier can serve.
     """
 
     decision: pb.Decision
     models: tuple[Model, ...]
     route: Route
     input_tokens: int
+    tiers: Tiers | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Weighed:
+    """A model as a candidate; it can serve when nothing speaks against it."""
+
+    model: Model
+    candidate: pb.Candidate
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,15 +70,30 @@ class Decider:
     Args:
         providers: Which providers can be called; every provider of the catalogue is in it.
         today: Gives the day by which shutdowns are judged.
+        judge: Tells intent and uplift; without one, prompts that no rule recognises go to the default route,
+            and policies always choose the strong models.
+        calibration: What uplift is worth; may be replaced while the decider is in use.
+        lengths: Tells how long answers will be.
     """
 
     def __init__(
-        self, catalogue: Catalogue, routes: RouteTable, providers: Providers, today: Callable[[], date]
+        self,
+        catalogue: Catalogue,
+        routes: RouteTable,
+        providers: Providers,
+        today: Callable[[], date],
+        *,
+        judge: Judge | None = None,
+        calibration: Calibration | None = None,
+        lengths: OutputLengths | None = None,
     ) -> None:
         self._catalogue = catalogue
         self._routes = routes
         self._providers = providers
         self._today = today
+        self._judge = judge
+        self.calibration = calibration
+        self._lengths = lengths or OutputLengths()
 
     def decide(self, prompt: Prompt) -> Plan:
         """The plan for a prompt.
@@ -74,16 +104,21 @@ class Decider:
             `NO_MODEL_FITS`
                 when the prompt asks for what none can do.
         """
-        plan = self._plan(prompt, read_features(prompt))
+        plan = self._plan(prompt, Judged(read_features(prompt), self._judge))
         if not plan.decision.HasField("handler"):
             raise self._refuse(plan)
         return plan
 
     def explain(self, prompt: Prompt) -> pb.Decision:
         """The decision; where no model can serve, without a handler and with every objection."""
-        return self._plan(prompt, read_features(prompt)).decision
+        judged = Judged(read_features(prompt), self._judge)
+        decision = self._plan(prompt, judged).decision
+        if judged.uplift is not None:
+            decision.uplift = judged.uplift
+        return decision
 
-    def _plan(self, prompt: Prompt, features: Features) -> Plan:
+    def _plan(self, prompt: Prompt, judged: Judged) -> Plan:
+        features = judged.features
         target = prompt.target.WhichOneof("kind")
         if target == "model":
             return self._plan_named(prompt, features)
@@ -91,10 +126,10 @@ class Decider:
             route = self._routes.find(prompt.target.route)
             choice = _Choice(route=route, rule_name=BY_NAME, intent=route.name, confidence=1.0)
         else:
-            choice = self._recognise(features, models_only=prompt.models_only)
+            choice = self._recognise(judged, models_only=prompt.models_only)
         if choice.rule is not None and choice.rule.handler is not None:
             return self._plan_handler(choice, choice.rule.handler, features)
-        return self._plan_route(prompt, choice, features)
+        return self._plan_route(prompt, choice, judged)
 
     def why_unavailable(self, model: Model) -> str:
         """Why a model could not be called now, whatever the prompt; empty when it could."""
@@ -119,15 +154,28 @@ class Decider:
             raise InvalidArgument(f"{model.id} cannot be used: {reason}", reason="NO_MODEL_CONFIGURED")
         return model
 
-    def _recognise(self, features: Features, *, models_only: bool) -> _Choice:
+    def _recognise(self, judged: Judged, *, models_only: bool) -> _Choice:
+        features = judged.features
         only_models = models_only or features.has_tools or features.has_passages
         rule = self._routes.rules.decide(features, models_only=only_models)
         if rule is None:
-            return _Choice(
+            return self._classify(judged) or _Choice(
                 route=self._routes.default, rule_name=BY_DEFAULT, intent=UNKNOWN_INTENT, confidence=0.0
             )
         route = self._routes.find(rule.route)
         return _Choice(route=route, rule_name=rule.name, intent=route.name, confidence=1.0, rule=rule)
+
+    def _classify(self, judged: Judged) -> _Choice | None:
+        """The learned intent, where it is sure enough and there is a route of that name."""
+        least = self._routes.classifier_confidence
+        if least is None or (judgement := judged.judgement) is None:
+            return None
+        if not judgement.is_known or judgement.confidence < least or judgement.intent not in self._routes:
+            return None
+        route = self._routes.find(judgement.intent)
+        return _Choice(
+            route=route, rule_name=BY_CLASSIFIER, intent=judgement.intent, confidence=judgement.confidence
+        )
 
     def _plan_handler(
         self, choice: _Choice, handler: PipelineHandler | AgentHandler, features: Features
@@ -140,25 +188,71 @@ class Decider:
         decision = _decision(choice, chosen, choice.route.max_output_tokens)
         return Plan(decision=decision, models=(), route=choice.route, input_tokens=features.input_tokens)
 
-    def _plan_route(self, prompt: Prompt, choice: _Choice, features: Features) -> Plan:
-        route, today = choice.route, self._today()
+    def _plan_route(self, prompt: Prompt, choice: _Choice, judged: Judged) -> Plan:
+        route, features = choice.route, judged.features
         warnings: list[str] = []
-        models: list[Model] = []
-        candidates: list[pb.Candidate] = []
-        for name in route.candidates:
-            model, notes = self._catalogue.succeed(self._catalogue.find(name), today)
-            if any(model.id == candidate.model for candidate in candidates):
-                continue
-            warnings.extend(notes)
-            output_tokens = _output_limit(prompt, route, model)
-            rejected = next(self._objections(model, features), "")
-            if not rejected:
-                models.append(model)
-            candidates.append(_candidate(model, features, route, output_tokens, rejected))
+        strong = list(self._weigh(prompt, route, route.candidates, features, warnings))
+        cheaper = list(self._weigh(prompt, route, route.cheaper, features, warnings))
+        tiers = self._choose_tiers(route, strong, cheaper, judged)
+        ordered = cheaper + strong if tiers is not None and tiers.live == CHEAPER else strong + cheaper
+        by_id = {weighed.model.id: weighed for weighed in reversed(ordered)}
+        weighed = [by_id[name] for name in dict.fromkeys(each.model.id for each in ordered)]
+        # What answers from passages alone is the last resort of both tiers.
+        weighed.sort(key=lambda each: each.model.can(Capability.PASSAGES_ONLY))
+        models = tuple(each.model for each in weighed if not each.candidate.rejected_because)
         chosen = models[0] if models else None
         decision = _decision(choice, chosen, _output_limit(prompt, route, chosen) if chosen else 0)
-        _complete(decision, chosen, candidates, warnings)
-        return Plan(decision=decision, models=tuple(models), route=route, input_tokens=features.input_tokens)
+        _complete(decision, chosen, [each.candidate for each in weighed], list(dict.fromkeys(warnings)))
+        if tiers is not None:
+            decision.uplift = tiers.uplift
+            decision.policy = f"{route.policy}: {tiers.live}" if route.policy else ""
+        return Plan(
+            decision=decision, models=models, route=route, input_tokens=features.input_tokens, tiers=tiers
+        )
+
+    def _weigh(
+        self, prompt: Prompt, route: Route, names: Sequence[str], features: Features, warnings: list[str]
+    ) -> Iterator[_Weighed]:
+        today, seen = self._today(), set[str]()
+        for name in names:
+            model, notes = self._catalogue.succeed(self._catalogue.find(name), today)
+            if model.id in seen:
+                continue
+            seen.add(model.id)
+            warnings.extend(notes)
+            rejected = next(self._objections(model, features), "")
+            output_tokens = _output_limit(prompt, route, model)
+            candidate = self._candidate(model, features, route, output_tokens, rejected)
+            yield _Weighed(model=model, candidate=candidate)
+
+    def _choose_tiers(
+        self, route: Route, strong: Sequence[_Weighed], cheaper: Sequence[_Weighed], judged: Judged
+    ) -> Tiers | None:
+        first_strong, first_cheaper = _first_fit(strong), _first_fit(cheaper)
+        if first_strong is None or first_cheaper is None or self.calibration is None:
+            return None
+        if (uplift := judged.uplift) is None:
+            return None
+        return choose_tiers(
+            route,
+            self.calibration,
+            uplift=uplift,
+            cheaper_cost_micro_usd=first_cheaper.candidate.estimated_cost_micro_usd,
+            strong_cost_micro_usd=first_strong.candidate.estimated_cost_micro_usd,
+        )
+
+    def _candidate(
+        self, model: Model, features: Features, route: Route, output_tokens: int, rejected_because: str
+    ) -> pb.Candidate:
+        expected = self._lengths.predict(route.name, model.id, otherwise=route.expected_output_tokens)
+        return pb.Candidate(
+            model=model.id,
+            provider=model.provider,
+            estimated_cost_micro_usd=estimate_cost(
+                model.prices, input_tokens=features.input_tokens, output_tokens=min(expected, output_tokens)
+            ),
+            rejected_because=rejected_because,
+        )
 
     def _plan_named(self, prompt: Prompt, features: Features) -> Plan:
         named = self._catalogue.find(prompt.target.model)
@@ -169,7 +263,7 @@ class Decider:
         chosen = None if objection else model
         choice = _Choice(route=route, rule_name=BY_NAME, intent=UNKNOWN_INTENT, confidence=1.0)
         decision = _decision(choice, chosen, output_tokens)
-        candidate = _candidate(model, features, route, output_tokens, objection)
+        candidate = self._candidate(model, features, route, output_tokens, objection)
         _complete(decision, chosen, [candidate], warnings)
         models = (chosen,) if chosen else ()
         return Plan(decision=decision, models=models, route=route, input_tokens=features.input_tokens)
@@ -259,15 +353,5 @@ def _complete(
     decision.warnings.extend(warnings)
 
 
-def _candidate(
-    model: Model, features: Features, route: Route, output_tokens: int, rejected_because: str
-) -> pb.Candidate:
-    expected = min(route.expected_output_tokens, output_tokens)
-    return pb.Candidate(
-        model=model.id,
-        provider=model.provider,
-        estimated_cost_micro_usd=estimate_cost(
-            model.prices, input_tokens=features.input_tokens, output_tokens=expected
-        ),
-        rejected_because=rejected_because,
-    )
+def _first_fit(weighed: Sequence[_Weighed]) -> _Weighed | None:
+    return next((each for each in weighed if not each.candidate.rejected_because), None)

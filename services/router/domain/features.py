@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterable, Set
 from dataclasses import dataclass
+from itertools import islice
 
 from quartet.common.v1 import message_pb2 as message
 from quartet.common.v1.generation_pb2 import GenerationSpec, ResponseFormat, ToolChoice
@@ -18,6 +19,8 @@ TOKENS_PER_MEDIUM = 1_600
 SCANNED_HEAD_CHARS = 4_000
 SCANNED_TAIL_CHARS = 1_000
 """Rules read the beginning and the end of a long text: instructions stand there, and the time is bounded."""
+MAX_EARLIER = 2
+"""User messages before the last one that are judged, too: "yes, do it" is as hard as what it refers to."""
 
 _FORCED = (ToolChoice.MODE_REQUIRED, ToolChoice.MODE_NAMED)
 _WORDS = re.compile(r"[a-z0-9_+#]+(?:['\u2019][a-z]+)?")
@@ -31,6 +34,7 @@ class Features:
         text: The last user message without its passages, cut to what rules read.
         spoken: Its lower-case words with a single space around each, so that ` word ` finds whole words and
         phrases. words: The same words as a set.
+        earlier: The beginnings of the user messages before it, the last `MAX_EARLIER` of them.
         length_chars: Of the last user message, before it was cut.
         needs: What a model must be able to do.
         has_tools: True when the client declares tools; such a prompt stays with a model.
@@ -48,6 +52,7 @@ class Features:
     text: str
     spoken: str
     words: frozenset[str]
+    earlier: tuple[str, ...]
     length_chars: int
     needs: frozenset[Capability]
     has_tools: bool
@@ -64,7 +69,8 @@ class Features:
 
 def read_features(prompt: Prompt) -> Features:
     """Reads a prompt; costs some 100 µs for 4 KB of text."""
-    last = next((turn for turn in reversed(prompt.messages) if turn.role == message.ROLE_USER), None)
+    users = (turn for turn in reversed(prompt.messages) if turn.role == message.ROLE_USER)
+    last = next(users, None)
     text = question_of(last) if last is not None else ""
     length_chars = len(text)
     if length_chars > SCANNED_HEAD_CHARS + SCANNED_TAIL_CHARS:
@@ -76,6 +82,7 @@ def read_features(prompt: Prompt) -> Features:
         text=text,
         spoken=f" {' '.join(words)} ",
         words=frozenset(words),
+        earlier=tuple(question_of(turn)[:SCANNED_HEAD_CHARS] for turn in islice(users, MAX_EARLIER)),
         length_chars=length_chars,
         needs=frozenset(_needs(spec, {kind for kind, _ in media})),
         has_tools=bool(spec.tools),

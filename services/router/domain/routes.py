@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from services.kit.errors import NotFound
+from services.router.domain.policy import Policy
 from services.router.domain.rules import RuleSet
 
 
@@ -16,6 +17,9 @@ class Route:
         expected_output_tokens: What answers usually have, for estimates of cost.
         candidates: Ids of models, the preferred one first.
         reasoning_effort: Asked for where the caller says nothing; empty for the model's own default.
+        cheaper: Ids of the models that take over where the policy finds them good enough.
+        policy: When they do; None for never.
+        shadow: A policy that decides, too, and is only noted.
     """
 
     name: str
@@ -23,20 +27,39 @@ class Route:
     expected_output_tokens: int
     candidates: tuple[str, ...]
     reasoning_effort: str = ""
+    cheaper: tuple[str, ...] = ()
+    policy: Policy | None = None
+    shadow: Policy | None = None
 
 
 class RouteTable:
-    """Routes by name, the rules that lead to them, and the route of prompts that no rule recognises."""
+    """Routes by name, the rules that lead to them, and the route of prompts that no rule recognises.
 
-    def __init__(self, routes: Sequence[Route], rules: RuleSet, *, default: str, named: Route) -> None:
+    Args:
+        classifier_confidence: From this on the learned intent decides where no rule does; None for never.
+    """
+
+    def __init__(
+        self,
+        routes: Sequence[Route],
+        rules: RuleSet,
+        *,
+        default: str,
+        named: Route,
+        classifier_confidence: float | None = None,
+    ) -> None:
         self._routes = {route.name: route for route in routes}
         self.rules = rules
+        self.classifier_confidence = classifier_confidence
         self.default = self._routes[default]
         self.named = named
         """Bounds for requests that name a model; it has no candidates."""
 
     def __iter__(self) -> Iterator[Route]:
         return iter(self._routes.values())
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._routes
 
     def find(self, name: str) -> Route:
         """The route of a name; raises NotFound naming those that there are."""

@@ -11,10 +11,15 @@ from services.router.learned.features import Reading
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intent:
-    """A label and how sure the classifier is, 0..1; of the outside label it is how unsure of all others."""
+    """A label and how sure the classifier is, 0..1; of the outside label it is how unsure of all others.
+
+    Attributes:
+        is_known: False when no label reached its threshold, so that the outside label stands for all of them.
+    """
 
     name: str
     confidence: float
+    is_known: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,5 +76,5 @@ class IntentClassifier:
         best = int(shares.argmax())
         confidence = float(shares[best])
         if self.outside and confidence < threshold:
-            return Intent(name=self.outside, confidence=1.0 - confidence)
+            return Intent(name=self.outside, confidence=1.0 - confidence, is_known=False)
         return Intent(name=self.labels[best], confidence=confidence)

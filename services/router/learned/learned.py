@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.kit.errors import InvalidArgument
+from services.router.domain.judgement import Judgement
+from services.router.domain.policy import Bin, Calibration
 from services.router.learned.bag import Vocabulary
 from services.router.learned.features import read
 from services.router.learned.intent import Intent, IntentClassifier, Sense
@@ -25,11 +27,13 @@ class Learned:
     Attributes:
         vocabulary: Of words and pairs, for the uplift and the lesson's intents.
         estimator: The uplift estimator.
+        calibration: What weak and strong models earned on the shipped data, by uplift.
         heads: The classifier of each label set, by its name.
     """
 
     vocabulary: Vocabulary
     estimator: Uplift
+    calibration: Calibration
     heads: dict[str, IntentClassifier]
 
     @classmethod
@@ -45,17 +49,24 @@ class Learned:
         return cls(
             vocabulary=vocabulary,
             estimator=_uplift(weights),
+            calibration=Calibration([Bin(**part) for part in weights.description["uplift_bins"]]),
             heads={
                 name: _head(weights, name, vocabulary if name == LESSON else weights.vocabulary(name))
                 for name in sets
             },
         )
 
-    def judge(self, text: str) -> tuple[float, Intent]:
+    def judge(self, text: str) -> Judgement:
         """Give the uplift and the lesson's intent, of one reading: what a live decision asks for."""
         reading = read(text, with_grams=False)
         terms = self.vocabulary.terms(reading.words, reading.pairs)
-        return self.estimator.estimate(reading, terms), self.heads[LESSON].classify(terms)
+        intent = self.heads[LESSON].classify(terms)
+        return Judgement(
+            uplift=self.estimator.estimate(reading, terms),
+            intent=intent.name,
+            confidence=intent.confidence,
+            is_known=intent.is_known,
+        )
 
     def uplift(self, text: str) -> float:
         """Estimate P(the strong model is right where the weak one is wrong), 0..1."""

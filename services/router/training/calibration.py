@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from services.router.training.sparse import Floats
 
 BINS = 24
+EARNING_BINS = 40
 _RISE = 1e-3
 """Least rise of the probability from knot to knot, so that calibrating never ties two scores."""
 _MARGIN = 4.0
@@ -27,6 +28,32 @@ def calibrate(scores: Floats, events: Floats, weights: Floats) -> tuple[Floats, 
     knots = np.concatenate(([centres[0] - spread], centres, [centres[-1] + spread]))
     probabilities = np.concatenate(([0.0], np.clip(levels, 1e-6, 1 - 1e-6), [1.0]))
     return knots.astype(np.float32), probabilities.astype(np.float32)
+
+
+def earn_by_uplift(
+    uplifts: NDArray[np.floating],
+    weak: NDArray[np.floating],
+    strong: NDArray[np.floating],
+    weights: NDArray[np.floating],
+) -> list[dict[str, float]]:
+    """Tell what the two models earn on prompts of similar uplift: `domain.policy.Bin`s, from low to high."""
+    order = np.argsort(uplifts, kind="stable")
+    places = np.minimum(
+        (np.cumsum(weights[order]) / weights.sum() * EARNING_BINS).astype(np.int64), EARNING_BINS - 1
+    )
+    bins = []
+    for number in range(EARNING_BINS):
+        rows = order[places == number]
+        mass = float(weights[rows].sum())
+        bins.append(
+            {
+                "least_uplift": round(float(uplifts[rows[0]]), 6),
+                "mass": round(mass / float(weights.sum()), 6),
+                "weak": round(float(weights[rows] @ weak[rows]) / mass, 6),
+                "strong": round(float(weights[rows] @ strong[rows]) / mass, 6),
+            }
+        )
+    return bins
 
 
 def _pooled(rates: NDArray[np.float64], mass: NDArray[np.float64]) -> NDArray[np.float64]:

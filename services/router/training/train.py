@@ -17,7 +17,7 @@ from services.router.adapters.minilm.model import MiniLM
 from services.router.learned.weights import SHIPPED, Weights, quantise, write_weights
 from services.router.training import lesson
 from services.router.training.bag import BagOptions, TrainedBag, softmax
-from services.router.training.calibration import calibrate
+from services.router.training.calibration import calibrate, earn_by_uplift
 from services.router.training.corpus import FAMILIES, Corpus, data_directory
 from services.router.training.intents import (
     OUTSIDE,
@@ -49,7 +49,7 @@ def main() -> None:
     embedder = MiniLM(options.minilm or minilm_directory())
     corpus = Corpus.load(directory)
     examples = Examples.read(corpus)
-    arrays = _train_uplift(examples)
+    arrays, bins = _train_uplift(examples)
     sets: dict[str, Any] = {}
     services: list[str] = []
     for recipe in (CLINC, BANKING):
@@ -57,17 +57,19 @@ def main() -> None:
         services += data.texts[::2]
         sets[recipe.name] = _train_intents(arrays, recipe, data, embedder)
     sets["lesson"] = _train_lesson(arrays, examples, services)
-    write_weights(options.out, Weights(arrays=arrays, description={"label_sets": sets}))
+    write_weights(options.out, Weights(arrays=arrays, description={"label_sets": sets, "uplift_bins": bins}))
 
 
-def _train_uplift(examples: Examples) -> Arrays:
-    """Fit on all rows; the curve comes from scores of held-out questions."""
+def _train_uplift(examples: Examples) -> tuple[Arrays, list[dict[str, float]]]:
+    """Fit on all rows; the curve and what is earned along it come from scores of held-out questions."""
     corpus = examples.corpus
     rows = np.arange(len(corpus))
     fit = fit_uplift(examples, rows)
     weights = 1.0 / np.bincount(corpus.families, minlength=len(FAMILIES))[corpus.families]
     events = np.maximum(corpus.strong - corpus.weak, 0.0)
-    knots, probabilities = calibrate(predict_held_out_questions(examples), events, weights.astype(np.float32))
+    held_out = predict_held_out_questions(examples)
+    knots, probabilities = calibrate(held_out, events, weights.astype(np.float32))
+    bins = earn_by_uplift(np.interp(held_out, knots, probabilities), corpus.weak, corpus.strong, weights)
     arrays: Arrays = {
         "uplift.frequencies": examples.frequencies.astype(np.float16),
         "uplift.gains": fit.gains,
@@ -79,7 +81,7 @@ def _train_uplift(examples: Examples) -> Arrays:
         "uplift.curve_probabilities": probabilities,
     }
     _store(arrays, "uplift", fit.topics)
-    return arrays
+    return arrays, bins
 
 
 def _train_intents(arrays: Arrays, recipe: Recipe, data: IntentData, embedder: MiniLM) -> dict[str, Any]:

@@ -335,5 +335,8 @@ async def test_route_gives_the_decision_that_generate_would_make_and_spends_noth
     prompt = ask("Write a Python function that adds two numbers.")
     decision = (await router.route(pb.RouteRequest(prompt=prompt), call)).decision
     assert double.calls() == 0
+    assert 0 < decision.uplift < 1
+    # An explanation tells the uplift even where no policy asks for it.
+    decision.ClearField("uplift")
     assert decision == (await generate(router, prompt, call)).decision
     assert (decision.route, decision.rule, decision.max_output_tokens) == ("code_gen", "write-code", 8000)

@@ -116,3 +116,25 @@ def test_a_candidate_that_does_not_exist_is_refused(tmp_path: Path, catalogue: C
     path = write(tmp_path, ROUTES.replace("gpt-6-luna", "gpt-0"))
     with pytest.raises(SettingsError, match=r":5: routes\.1\.candidates\.0: there is no model 'gpt-0'"):
         read_routes(path, catalogue)
+
+
+@pytest.mark.parametrize(
+    ("policy", "reason"),
+    [
+        ("policy: {keep: 0.9, save: 0.5}, cheaper: [gpt-6-luna]", "either `keep`"),
+        ("policy: {}, cheaper: [gpt-6-luna]", "either `keep`"),
+        ("policy: {keep: 1.5}, cheaper: [gpt-6-luna]", "less than 1"),
+        ("policy: {keep: 0.9}", "name both it and the cheaper models"),
+        ("cheaper: [gpt-6-luna]", "name both it and the cheaper models"),
+        ("shadow: {save: 0.9}, cheaper: [gpt-0]", "no model 'gpt-0'"),
+    ],
+)
+def test_a_policy_that_cannot_be_followed_is_refused_with_its_line(
+    tmp_path: Path, catalogue: Catalogue, policy: str, reason: str
+) -> None:
+    text = ROUTES.replace("candidates: [gpt-6.1-sol]}", f"candidates: [gpt-6.1-sol], {policy}}}")
+    path = write(tmp_path, text)
+    with pytest.raises(SettingsError) as caught:
+        read_routes(path, catalogue)
+    assert str(caught.value).startswith(f"{path}:4:")
+    assert reason in str(caught.value)

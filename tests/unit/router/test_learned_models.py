@@ -35,7 +35,13 @@ def test_a_proof_needs_the_strong_model_more_than_a_greeting(learned: Learned) -
 
 def test_one_judgement_equals_the_two_asked_apart(learned: Learned) -> None:
     text = "How do I configure TLS for the load balancer?"
-    assert learned.judge(text) == (learned.uplift(text), learned.intent(text))
+    judgement, intent = learned.judge(text), learned.intent(text)
+    assert judgement.uplift == learned.uplift(text)
+    assert (judgement.intent, judgement.confidence, judgement.is_known) == (
+        intent.name,
+        intent.confidence,
+        intent.is_known,
+    )
 
 
 @pytest.mark.parametrize(

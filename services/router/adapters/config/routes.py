@@ -2,15 +2,16 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from quartet.common.v1 import message_pb2 as message
 from quartet.router.v1.router_pb2 import Prompt
 from services.kit.config_file import ConfigFile, Strict
 from services.router.domain.catalogue import Capability, Catalogue
 from services.router.domain.features import Features, read_features
+from services.router.domain.policy import Policy
 from services.router.domain.routes import Route, RouteTable
 from services.router.domain.rules import (
     AgentHandler,
@@ -38,12 +39,29 @@ Name = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9_-]*$", max_length=128)]
 Words = tuple[Annotated[str, Field(min_length=1)], ...]
 
 
+Share = Annotated[float, Field(gt=0, lt=1)]
+
+
+class _Policy(Strict):
+    keep: Share | None = None
+    save: Share | None = None
+
+    @model_validator(mode="after")
+    def _check_aim(self) -> Self:
+        if (self.keep is None) is (self.save is None):
+            raise ValueError("name either `keep`, a quality floor, or `save`, a savings target")
+        return self
+
+
 class _Route(Strict):
     name: Name
     max_output_tokens: int = Field(ge=1)
     expected_output_tokens: int = Field(ge=1)
     reasoning_effort: str = ""
     candidates: Words = Field(min_length=1)
+    cheaper: Words = ()
+    policy: _Policy | None = None
+    shadow: _Policy | None = None
 
 
 class _Named(Strict):
@@ -77,8 +95,13 @@ class _Test(Strict):
     """The rule that must decide, or `default`."""
 
 
+class _Classifier(Strict):
+    min_confidence: float = Field(ge=0, le=1)
+
+
 class _Routes(Strict):
     default: Name
+    classifier: _Classifier | None = None
     named: _Named
     routes: tuple[_Route, ...] = Field(min_length=1)
     rules: tuple[_Rule, ...] = ()
@@ -99,7 +122,14 @@ def read_routes(path: Path, catalogue: Catalogue) -> RouteTable:
         expected_output_tokens=content.named.expected_output_tokens,
         candidates=(),
     )
-    return RouteTable(routes, rules, default=content.default, named=named)
+    classifier = content.classifier
+    return RouteTable(
+        routes,
+        rules,
+        default=content.default,
+        named=named,
+        classifier_confidence=None if classifier is None else classifier.min_confidence,
+    )
 
 
 def _check_names(content: _Routes, source: ConfigFile) -> None:
@@ -123,19 +153,30 @@ def _check_names(content: _Routes, source: ConfigFile) -> None:
 
 
 def _route(entry: _Route, index: int, catalogue: Catalogue, source: ConfigFile) -> Route:
-    for place, name in enumerate(entry.candidates):
-        location = ("routes", index, "candidates", place)
-        if name not in catalogue:
-            raise source.fault(location, f"there is no model {name!r} in models.yaml")
-        if catalogue.find(name).can(Capability.EMBEDDINGS):
-            raise source.fault(location, f"{name} makes embeddings and writes no text")
+    for member, listed in (("candidates", entry.candidates), ("cheaper", entry.cheaper)):
+        for place, name in enumerate(listed):
+            location = ("routes", index, member, place)
+            if name not in catalogue:
+                raise source.fault(location, f"there is no model {name!r} in models.yaml")
+            if catalogue.find(name).can(Capability.EMBEDDINGS):
+                raise source.fault(location, f"{name} makes embeddings and writes no text")
+    if bool(entry.cheaper) is not bool(entry.policy or entry.shadow):
+        message = "a policy chooses between `candidates` and `cheaper`: name both it and the cheaper models"
+        raise source.fault(("routes", index), message)
     return Route(
         name=entry.name,
         max_output_tokens=entry.max_output_tokens,
         expected_output_tokens=entry.expected_output_tokens,
         candidates=entry.candidates,
         reasoning_effort=entry.reasoning_effort,
+        cheaper=entry.cheaper,
+        policy=_policy(entry.policy),
+        shadow=_policy(entry.shadow),
     )
+
+
+def _policy(entry: _Policy | None) -> Policy | None:
+    return None if entry is None else Policy(keep=entry.keep, save=entry.save)
 
 
 def _rule(entry: _Rule) -> Rule:

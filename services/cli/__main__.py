@@ -13,8 +13,10 @@ from services.cli.commands import (
     keys,
     migrate,
     models,
+    rate,
     router,
     runs,
+    savings,
     serve,
     status,
     up,
@@ -40,6 +42,8 @@ app.command()(explain.explain)
 app.command()(status.status)
 app.command()(models.models)
 app.command()(usage.usage)
+app.command()(savings.savings)
+app.command()(rate.rate)
 app.command()(documents.collections)
 app.command()(documents.search)
 app.add_typer(documents.app, name="documents")

@@ -37,6 +37,14 @@ class Gateway(Protocol):
         self, request: gateway_pb2.ListModelsRequest, call: Call
     ) -> gateway_pb2.ListModelsResponse: ...
 
+    async def record_outcome(
+        self, request: gateway_pb2.RecordOutcomeRequest, call: Call
+    ) -> gateway_pb2.RecordOutcomeResponse: ...
+
+    async def compare_policies(
+        self, request: gateway_pb2.ComparePoliciesRequest, call: Call
+    ) -> gateway_pb2.ComparePoliciesResponse: ...
+
 
 class Documents(Protocol):
     """`quartet.gateway.v1.DocumentService`."""

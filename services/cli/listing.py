@@ -8,7 +8,7 @@ from rich.console import Console
 
 from quartet.common.v1.document_pb2 import Collection, Document
 from quartet.common.v1.run_pb2 import Run
-from quartet.gateway.v1.gateway_pb2 import Model
+from quartet.gateway.v1.gateway_pb2 import Model, PolicyComparison
 from quartet.gateway.v1.key_pb2 import Key, UsageRow
 from services.cli.progress import counted, state_of, stop_reason_of
 from services.cli.render import print_table, printable, usd
@@ -111,6 +111,40 @@ def print_usage(out: Console, group_by: Sequence[str], used: Sequence[UsageRow])
     if group_by:
         rows.append(("all", *("" for _ in group_by[1:]), *_amounts(used)))
     print_table(out, columns, rows or [_amounts(used)])
+
+
+def print_savings(out: Console, group: str, used: Sequence[UsageRow]) -> None:
+    """What routed calls cost and would have cost, group by group, and below them all together."""
+    columns = (group, "routed cost", "baseline", "saved")
+    routed = [row for row in used if row.baseline_micro_usd or row.routed_cost_micro_usd]
+    rows = [(row.group[0] or "(none)", *_saved([row])) for row in routed]
+    print_table(out, columns, [*rows, ("all", *_saved(routed))])
+
+
+def _saved(used: Sequence[UsageRow]) -> tuple[str, ...]:
+    cost = sum(row.routed_cost_micro_usd for row in used)
+    baseline = sum(row.baseline_micro_usd for row in used)
+    share = f" ({1 - cost / baseline:.1%})" if baseline else ""
+    return usd(cost), usd(baseline), f"{_signed_usd(baseline - cost)}{share}"
+
+
+def print_comparison(out: Console, routes: Sequence[PolicyComparison]) -> None:
+    """Each route's live and shadow policy on the same requests."""
+    columns = ("route", "decisions", "disagree", "live, expected", "shadow, expected", "shadow saves")
+    print_table(out, columns, (_compared(row) for row in routes))
+    if not routes:
+        out.print("No route had a shadow policy: give one a `shadow` in routes.yaml.")
+
+
+def _compared(row: PolicyComparison) -> tuple[str, ...]:
+    live, shadow = row.live_micro_usd, row.shadow_micro_usd
+    saved = f"{1 - shadow / live:.1%}" if live else "0.0%"
+    disagreement = f"{row.disagreements / max(row.decisions, 1):.1%}"
+    return row.route, f"{row.decisions:,}", disagreement, usd(live), usd(shadow), saved
+
+
+def _signed_usd(micro_usd: int) -> str:
+    return f"-{usd(-micro_usd)}" if micro_usd < 0 else usd(micro_usd)
 
 
 def _amounts(used: Sequence[UsageRow]) -> tuple[str, ...]:

@@ -2,6 +2,12 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from google.protobuf.timestamp_pb2 import Timestamp
 
 _SPAN = re.compile(r"([0-9]{1,5})([smhd])")
 _UNITS = {
@@ -34,3 +40,13 @@ def read_moment(text: str, now: datetime) -> datetime:
     except ValueError:
         raise ValueError(f"{text!r} is no time: write 2026-11-01, 2026-11-01T08:00, 90m, 12h or 7d") from None
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
+
+
+def set_since(time: "Timestamp", text: str) -> None:
+    """Sets a request's time from the option `--since`, where it is given; nonsense is wrong usage."""
+    if not text:
+        return
+    try:
+        time.FromDatetime(read_moment(text, datetime.now(UTC)))
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--since") from None

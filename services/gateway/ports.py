@@ -82,6 +82,14 @@ class Router(Protocol):
         self, request: router_pb2.ListModelsRequest, call: Call
     ) -> router_pb2.ListModelsResponse: ...
 
+    async def record_outcome(
+        self, request: router_pb2.RecordOutcomeRequest, call: Call
+    ) -> router_pb2.RecordOutcomeResponse: ...
+
+    async def compare_policies(
+        self, request: router_pb2.ComparePoliciesRequest, call: Call
+    ) -> router_pb2.ComparePoliciesResponse: ...
+
 
 class Pipeline(Protocol):
     """`quartet.pipeline.v1.PipelineService`: running, searching, and what is passed through for documents."""

@@ -4,7 +4,7 @@ from contextlib import aclosing
 from quartet.common.v1 import decision_pb2, generation_pb2, run_pb2, stage_pb2
 from quartet.gateway.v1 import gateway_pb2
 from quartet.router.v1 import router_pb2
-from services.gateway.adapters.twins import convert
+from services.gateway.adapters.twins import PassThrough, convert
 from services.gateway.domain.admission import Admission
 from services.gateway.domain.catalogue import Catalogue
 from services.gateway.domain.dispatch import Event
@@ -36,6 +36,19 @@ class GatewayService:
         self._catalogue = catalogue
         self._counter = counter
         self._router = router
+        hand = PassThrough(front)
+        self.record_outcome = hand.unary(
+            "RecordOutcome",
+            router.record_outcome,
+            router_pb2.RecordOutcomeRequest,
+            gateway_pb2.RecordOutcomeResponse,
+        )
+        self.compare_policies = hand.unary(
+            "ComparePolicies",
+            router.compare_policies,
+            router_pb2.ComparePoliciesRequest,
+            gateway_pb2.ComparePoliciesResponse,
+        )
 
     async def generate(
         self, request: gateway_pb2.GenerateRequest, call: Call

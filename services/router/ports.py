@@ -2,9 +2,11 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Protocol
 
 from quartet.common.v1.generation_pb2 import Completion, Delta
+from quartet.router.v1.router_pb2 import PolicyComparison
 from services.kit.call import Call
 from services.router.domain.adaptation import ModelRequest
 from services.router.domain.catalogue import Model
@@ -84,3 +86,15 @@ class AnswerStore(Protocol):
 
 class StoreUnavailableError(Exception):
     """The store of answers cannot be reached now."""
+
+
+class Outcomes(Protocol):
+    """What people said of answers, and what policies chose; raises Unavailable when it cannot be reached."""
+
+    async def keep(self, tenant: str, trace_id: str, score: float, comment: str) -> None:
+        """Keeps a word on an answer in place of an earlier one; raises NotFound for an unknown trace."""
+        ...
+
+    async def compare(self, tenant: str, start: datetime, end: datetime) -> list[PolicyComparison]:
+        """A row per route with a shadow policy."""
+        ...

@@ -7,14 +7,19 @@ from datetime import UTC, datetime, time
 from quartet.common.v1.decision_pb2 import Decision
 from quartet.common.v1.generation_pb2 import Delta
 from quartet.router.v1 import router_pb2 as pb
+from services.kit import telemetry
 from services.kit.call import Call
+from services.kit.errors import FailedPrecondition
 from services.router.domain.answering import Answering
 from services.router.domain.catalogue import Capability, Catalogue, Model
-from services.router.domain.decision import Decider
+from services.router.domain.comparison import read_period
+from services.router.domain.decision import Decider, Plan
+from services.router.domain.decision_log import DecisionLog
 from services.router.domain.embedding import Embedding
 from services.router.domain.once import Once
 from services.router.domain.prices import TokenKind
 from services.router.domain.routes import RouteTable
+from services.router.ports import Outcomes
 
 
 class RouterService:
@@ -22,6 +27,8 @@ class RouterService:
 
     Args:
         once: Answers requests that carry an idempotency key; None leaves the key unused.
+        decisions: Notes which tier answered; None notes nothing.
+        outcomes: Keeps what people say of answers; None refuses it.
     """
 
     def __init__(
@@ -33,6 +40,8 @@ class RouterService:
         answering: Answering,
         embedding: Embedding,
         once: Once | None,
+        decisions: DecisionLog | None = None,
+        outcomes: Outcomes | None = None,
     ) -> None:
         self._catalogue = catalogue
         self._routes = routes
@@ -40,6 +49,8 @@ class RouterService:
         self._answering = answering
         self._embedding = embedding
         self._once = once
+        self._decisions = decisions
+        self._outcomes = outcomes
 
     async def route(self, request: pb.RouteRequest, call: Call) -> pb.RouteResponse:
         del call
@@ -62,6 +73,7 @@ class RouterService:
                 if isinstance(event, Delta):
                     yield pb.StreamGenerateResponse(delta=event)
                 elif isinstance(event, Decision):
+                    self._note(plan, event.model, call)
                     yield pb.StreamGenerateResponse(decision=event)
                 else:
                     yield pb.StreamGenerateResponse(end=event)
@@ -77,11 +89,35 @@ class RouterService:
             routes=[route.name for route in self._routes],
         )
 
+    async def record_outcome(self, request: pb.RecordOutcomeRequest, call: Call) -> pb.RecordOutcomeResponse:
+        await self._need_outcomes().keep(call.tenant, request.trace_id, request.score, request.comment)
+        return pb.RecordOutcomeResponse()
+
+    async def compare_policies(
+        self, request: pb.ComparePoliciesRequest, call: Call
+    ) -> pb.ComparePoliciesResponse:
+        start, end = read_period(request, datetime.now(UTC))
+        return pb.ComparePoliciesResponse(routes=await self._need_outcomes().compare(call.tenant, start, end))
+
+    def _need_outcomes(self) -> Outcomes:
+        if self._outcomes is None:
+            message = (
+                "outcomes and decisions are not kept, because the router has no database: set DATABASE_URL"
+            )
+            raise FailedPrecondition(message, reason="NO_DATABASE")
+        return self._outcomes
+
+    def _note(self, plan: Plan, model: str, call: Call) -> None:
+        if self._decisions is not None:
+            trace_id = telemetry.current_trace_id()
+            self._decisions.note(plan, model, tenant=call.tenant, trace_id=trace_id)
+
     async def _generate(self, prompt: pb.Prompt, call: Call) -> pb.GenerateResponse:
         plan = self._decider.decide(prompt)
         if not plan.models:
             return pb.GenerateResponse(decision=plan.decision)
         decision, completion = await self._answering.answer(prompt, plan, call)
+        self._note(plan, decision.model, call)
         return pb.GenerateResponse(decision=decision, completion=completion)
 
     def _describe(self, model: Model) -> pb.Model:

@@ -33,6 +33,11 @@ class Settings(KitSettings):
     detached_timeout_s: Seconds = 600.0
     """How long such a request may take, whatever its caller's deadline was."""
 
+    calibration_interval_s: Seconds = 30.0
+    """Between looks for a newer calibration of the policies."""
+    database_connections: int = Field(default=2, ge=1, le=10)
+    """Most connections to PostgreSQL at once, beside those of the two journals."""
+
     ledger_interval_s: Seconds = 0.25
     """How long a ledger entry waits to be written with others: what a killed process loses at most."""
     ledger_max_batch: int = Field(default=500, ge=1, le=10_000)

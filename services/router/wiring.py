@@ -5,7 +5,9 @@ import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from psycopg_pool import AsyncConnectionPool
 
 from quartet.router.v1 import router_pb2
 from services.kit import telemetry
@@ -18,11 +20,13 @@ from services.router.adapters.extractive.provider import ExtractiveProvider
 from services.router.adapters.local_embeddings import LocalEmbeddings
 from services.router.adapters.metered import Instruments, MeteredEmbedder, MeteredProvider
 from services.router.adapters.minilm.embedder import MiniLMEmbedder
-from services.router.adapters.postgres.ledger import PostgresLedger
+from services.router.adapters.postgres.journal import DECISIONS, LEDGER, PostgresJournal
+from services.router.adapters.postgres.outcomes import TIMEOUT_S, PostgresOutcomes
 from services.router.adapters.redis.answers import RedisAnswers
 from services.router.domain.answering import Answering, RetryPolicy
 from services.router.domain.catalogue import LOCAL, Dialect, ProviderState
 from services.router.domain.decision import Decider
+from services.router.domain.decision_log import DecisionLog
 from services.router.domain.embedding import Embedding
 from services.router.domain.lengths import OutputLengths
 from services.router.domain.once import Once
@@ -31,6 +35,7 @@ from services.router.service import RouterService
 from services.router.settings import Settings, read_secret
 
 if TYPE_CHECKING:
+    from services.router.domain.ledger import Entry
     from services.router.ports import EmbeddingProvider, ModelProvider
 
 SERVICE = router_pb2.DESCRIPTOR.services_by_name["RouterService"].full_name
@@ -51,7 +56,11 @@ async def build(
     routes = read_routes(settings.config_dir / "routes.yaml", catalogue)
     _check_addresses(settings, servers)
     async with AsyncExitStack() as stack:
-        providers = _Providers(stack, _open_ledger(settings, stack))
+        database = _Database(settings, stack)
+        await database.open()
+        baseline = catalogue.find(routes.baseline).prices
+        instruments = Instruments(telemetry.tracer(), telemetry.meter(), database.ledger, baseline)
+        providers = _Providers(stack, instruments)
         providers.add_openai(
             "openai",
             settings.openai_base_url,
@@ -78,21 +87,29 @@ async def build(
             stack.push_async_callback(once.close)
         learned = await asyncio.to_thread(Learned.load)
         lengths = OutputLengths()
+        decider = Decider(
+            catalogue,
+            routes,
+            providers.states,
+            _today,
+            judge=learned,
+            calibration=learned.calibration,
+            lengths=lengths,
+        )
+        if database.outcomes is not None:
+            calibrating = asyncio.create_task(
+                _keep_calibrated(decider, database.outcomes, settings.calibration_interval_s)
+            )
+            stack.push_async_callback(_end, calibrating)
         service = RouterService(
             catalogue=catalogue,
             routes=routes,
-            decider=Decider(
-                catalogue,
-                routes,
-                providers.states,
-                _today,
-                judge=learned,
-                calibration=learned.calibration,
-                lengths=lengths,
-            ),
+            decider=decider,
             answering=Answering(providers.models, policy, lengths),
             embedding=Embedding(providers.embedders, policy),
             once=once,
+            decisions=database.decisions,
+            outcomes=database.outcomes,
         )
         yield [Binding(SERVICE, service)]
 
@@ -103,9 +120,9 @@ class _Providers:
     The vendors' SDKs take seconds to import, so that is done for those that are configured.
     """
 
-    def __init__(self, stack: AsyncExitStack, ledger: PostgresLedger | None) -> None:
+    def __init__(self, stack: AsyncExitStack, instruments: Instruments) -> None:
         self._stack = stack
-        self._instruments = Instruments(telemetry.tracer(), telemetry.meter(), ledger)
+        self._instruments = instruments
         self.states: dict[str, ProviderState] = {}
         self.models: dict[str, ModelProvider] = {}
         self.embedders: dict[str, EmbeddingProvider] = {}
@@ -145,22 +162,63 @@ class _Providers:
         self.embedders[LOCAL] = MeteredEmbedder(LocalEmbeddings(embedder), self._instruments)
 
 
-def _open_ledger(settings: Settings, stack: AsyncExitStack) -> PostgresLedger | None:
-    """The ledger, closed after everything that is opened later; None without a database."""
-    if not settings.database_url:
-        log.warning("model calls are in no ledger: DATABASE_URL is not set")
-        return None
-    ledger = PostgresLedger(
-        settings.database_url,
-        telemetry.meter(),
-        interval_s=settings.ledger_interval_s,
-        max_batch=settings.ledger_max_batch,
-        max_waiting=settings.ledger_max_waiting,
-        close_timeout_s=settings.ledger_close_timeout_s,
-    )
-    ledger.open()
-    stack.push_async_callback(ledger.close)
-    return ledger
+class _Database:
+    """What the router keeps in PostgreSQL; all of it None without a database. The stack closes it."""
+
+    def __init__(self, settings: Settings, stack: AsyncExitStack) -> None:
+        self._settings = settings
+        self._stack = stack
+        self.ledger: PostgresJournal[Entry] | None = None
+        self.decisions: DecisionLog | None = None
+        self.outcomes: PostgresOutcomes | None = None
+
+    async def open(self) -> None:
+        url = self._settings.database_url
+        if not url:
+            log.warning("model calls are in no ledger: DATABASE_URL is not set")
+            return
+        self.ledger = self._journal(LEDGER)
+        self.decisions = DecisionLog(self._journal(DECISIONS), lambda: datetime.now(UTC))
+        pool = AsyncConnectionPool(
+            url,
+            min_size=0,
+            max_size=self._settings.database_connections,
+            timeout=TIMEOUT_S,
+            max_waiting=64,
+            open=False,
+            kwargs={"autocommit": True, "options": f"-c statement_timeout={round(TIMEOUT_S * 1000)}"},
+        )
+        self.outcomes = PostgresOutcomes(await self._stack.enter_async_context(pool))
+
+    def _journal(self, statement: str) -> PostgresJournal[Any]:
+        settings = self._settings
+        journal: PostgresJournal[Any] = PostgresJournal(
+            settings.database_url,
+            telemetry.meter(),
+            statement=statement,
+            interval_s=settings.ledger_interval_s,
+            max_batch=settings.ledger_max_batch,
+            max_waiting=settings.ledger_max_waiting,
+            close_timeout_s=settings.ledger_close_timeout_s,
+        )
+        journal.open()
+        self._stack.push_async_callback(journal.close)
+        return journal
+
+
+async def _keep_calibrated(decider: Decider, outcomes: PostgresOutcomes, interval_s: float) -> None:
+    """Takes over the newest calibration, for as long as the router runs; a lost database changes nothing."""
+    while True:
+        try:
+            decider.calibration = await outcomes.newest() or decider.calibration
+        except Unavailable as error:
+            log.warning("the newest calibration cannot be read: %s", error)
+        await asyncio.sleep(interval_s)
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 def _check_addresses(settings: Settings, servers: tuple[ServerAddress, ...]) -> None:

@@ -23,8 +23,9 @@ START, END = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC
 _INSERT = """
 insert into router.ledger (call_id, tenant, key_id, route, model, run_id, time, cost_micro_usd,
   operation, provider, trace_id, cache, status, estimated, duration_us,
-  input_tokens, output_tokens, cached_input_tokens, cache_write_tokens, reasoning_tokens)
-values (%s, %s, %s, %s, %s, %s, %s, %s, 'chat', 'openai', '', '', 'OK', false, 1000, 100, 10, 5, 0, 0)
+  input_tokens, output_tokens, cached_input_tokens, cache_write_tokens, reasoning_tokens,
+  baseline_micro_usd)
+values (%s, %s, %s, %s, %s, %s, %s, %s, 'chat', 'openai', '', '', 'OK', false, 1000, 100, 10, 5, 0, 0, 200)
 """
 CALLS = [
     ("acme", "qk_a", "code", "luna", "", datetime(2026, 11, 2, 23, 59, tzinfo=UTC), 30),
@@ -77,6 +78,11 @@ async def test_usage_is_summed_by_group_and_holds_one_tenant_and_time(
     assert sum(row.input_tokens for row in rows) == 300
     assert sum(row.output_tokens for row in rows) == 30
     assert sum(row.cached_input_tokens for row in rows) == 15
+
+
+async def test_the_baseline_stands_beside_the_cost_of_what_a_route_chose(usage: PostgresUsage) -> None:
+    (row,) = await usage.sum_up("acme", START, END, [])
+    assert (row.cost_micro_usd, row.routed_cost_micro_usd, row.baseline_micro_usd) == (150, 130, 600)
 
 
 async def test_a_tenant_without_calls_used_nothing(usage: PostgresUsage) -> None:

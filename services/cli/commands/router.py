@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from services.router.learned.offline import Embed
 
 app = typer.Typer(
-    help="The router's learned judgement of prompts, offline: JSON lines {id, prompt} in, CSV out.",
+    help="The router's judgement: scores and intents of many prompts offline, and how its policies do.",
     no_args_is_help=True,
 )
 
@@ -35,6 +35,53 @@ def intent(
 
     embed = None if words_only else _embedder()
     _run(lambda learned: write_intents(sys.stdin.buffer, sys.stdout.buffer, learned, labels, embed))
+
+
+@app.command()
+def compare(
+    since: Annotated[
+        str, typer.Option(metavar="TIME", help="From when: 2026-11-01, 12h, 7d. [the last 30 days]")
+    ] = "",
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Show what shadow policies would have chosen for your tenant, and what it would have cost."""
+    from quartet.gateway.v1.gateway_pb2 import ComparePoliciesRequest
+    from services.cli.client import Client
+    from services.cli.listing import print_comparison
+    from services.cli.moments import set_since
+    from services.cli.render import console, print_json
+    from services.cli.session import run
+
+    request = ComparePoliciesRequest()
+    set_since(request.start_time, since)
+
+    async def act(client: Client) -> int:
+        response = await client.gateway.compare_policies(request, client.call())
+        if json:
+            print_json(response)
+        else:
+            print_comparison(console(), response.routes)
+        return 0
+
+    run(act)
+
+
+@app.command()
+def calibrate(
+    days: Annotated[int, typer.Option(help="How many days of decisions and outcomes to heed.", min=1)] = 30,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the change, keep things as they are.")
+    ] = False,
+) -> None:
+    """Correct what the policies believe by recorded outcomes, in the database that DATABASE_URL names.
+
+    Routers take a new calibration over within half a minute.
+    """
+    import asyncio
+
+    from services.cli.calibration import run_calibration
+
+    raise typer.Exit(asyncio.run(run_calibration(days=days, dry_run=dry_run)))
 
 
 def _embedder() -> "Embed | None":

@@ -16,12 +16,10 @@ def usage(
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Say what your tenant used: calls, tokens and money, from the ledger."""
-    from datetime import UTC, datetime
-
     from quartet.gateway.v1.key_pb2 import GetUsageRequest
     from services.cli.client import Client
     from services.cli.listing import print_usage
-    from services.cli.moments import read_moment
+    from services.cli.moments import set_since
     from services.cli.render import console, print_json
     from services.cli.session import run
 
@@ -29,11 +27,7 @@ def usage(
     if unknown := [name for name in names if name not in GROUPS]:
         raise typer.BadParameter(f"{unknown[0]!r} is none of {', '.join(GROUPS)}", param_hint="--by")
     request = GetUsageRequest(group_by=dict.fromkeys(names))
-    if since:
-        try:
-            request.start_time.FromDatetime(read_moment(since, datetime.now(UTC)))
-        except ValueError as error:
-            raise typer.BadParameter(str(error), param_hint="--since") from None
+    set_since(request.start_time, since)
 
     async def act(client: Client) -> int:
         response = await client.usage.get_usage(request, client.call())

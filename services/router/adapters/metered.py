@@ -19,22 +19,34 @@ from services.router.domain.adaptation import ModelRequest
 from services.router.domain.catalogue import Model
 from services.router.domain.features import CHARS_PER_TOKEN
 from services.router.domain.ledger import CANCELLED, OK, UNKNOWN_PURPOSE, Entry, Purpose
-from services.router.domain.prices import cost_of
+from services.router.domain.prices import Prices, cost_of
 from services.router.ports import Accepted, EmbeddingProvider, Ledger, ModelProvider, ProviderEvent, Vectors
 
 _FINISH_PREFIX = "FINISH_REASON_"
 
 
 class Instruments:
-    """The tracer, the GenAI metrics and the ledger of this process; without a ledger none is kept."""
+    """The tracer, the GenAI metrics and the ledger of this process; without a ledger none is kept.
 
-    def __init__(self, tracer: Tracer, meter: Meter, ledger: Ledger | None = None) -> None:
+    `baseline` are the prices of the model that routes' calls are compared with.
+    """
+
+    def __init__(
+        self, tracer: Tracer, meter: Meter, ledger: Ledger | None = None, baseline: Prices | None = None
+    ) -> None:
         self.tracer = tracer
         self.ledger = ledger
+        self._baseline = baseline
         self._process = secrets.token_hex(8)
         self._numbers = itertools.count(1)
         self._duration = meter.create_histogram(names.GEN_AI_DURATION, unit="s")
         self._tokens = meter.create_histogram(names.GEN_AI_TOKEN_USAGE, unit="{token}")
+
+    def compare(self, purpose: Purpose, usage: Usage, status: str) -> int:
+        """What an answer of a route would have cost with the baseline's prices, in micro-USD."""
+        if self._baseline is None or not purpose.route or status != OK:
+            return 0
+        return cost_of(usage, self._baseline)
 
     def name_call(self) -> str:
         """A new call id."""
@@ -172,6 +184,7 @@ class _Measurement:
             cache_write_tokens=usage.cache_write_tokens,
             reasoning_tokens=usage.reasoning_tokens,
             cost_micro_usd=usage.cost_micro_usd,
+            baseline_micro_usd=self._instruments.compare(purpose, usage, status),
         )
 
 

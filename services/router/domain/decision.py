@@ -237,6 +237,7 @@ class Decider:
             route,
             self.calibration,
             uplift=uplift,
+            cheaper_models=frozenset(each.model.id for each in cheaper),
             cheaper_cost_micro_usd=first_cheaper.candidate.estimated_cost_micro_usd,
             strong_cost_micro_usd=first_strong.candidate.estimated_cost_micro_usd,
         )

@@ -40,6 +40,8 @@ class Entry:
         estimated: True for a call that broke off before the provider told its counts.
         input_tokens: Cached ones included.
         output_tokens: Reasoning included.
+        baseline_micro_usd: What the tokens would have cost with the baseline model; 0 where no route chose
+            the model, or no answer came of it.
     """
 
     call_id: str
@@ -62,3 +64,4 @@ class Entry:
     cache_write_tokens: int
     reasoning_tokens: int
     cost_micro_usd: int
+    baseline_micro_usd: int

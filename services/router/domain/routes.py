@@ -36,6 +36,8 @@ class RouteTable:
     """Routes by name, the rules that lead to them, and the route of prompts that no rule recognises.
 
     Args:
+        baseline: Id of the model that would serve everything if nothing were routed; savings are told against
+            it.
         classifier_confidence: From this on the learned intent decides where no rule does; None for never.
     """
 
@@ -46,10 +48,12 @@ class RouteTable:
         *,
         default: str,
         named: Route,
+        baseline: str,
         classifier_confidence: float | None = None,
     ) -> None:
         self._routes = {route.name: route for route in routes}
         self.rules = rules
+        self.baseline = baseline
         self.classifier_confidence = classifier_confidence
         self.default = self._routes[default]
         self.named = named

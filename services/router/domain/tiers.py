@@ -13,14 +13,20 @@ class Tiers:
 
     Attributes:
         live, shadow: `cheaper` or `strong`; `shadow` is empty without a shadow policy.
+        cheaper_models: Ids of the models of the cheaper tier.
         cheaper_cost_micro_usd, strong_cost_micro_usd: What the first model of each that can serve would cost.
     """
 
     uplift: float
     live: str
     shadow: str
+    cheaper_models: frozenset[str]
     cheaper_cost_micro_usd: int
     strong_cost_micro_usd: int
+
+    def tier_of(self, model: str) -> str:
+        """The tier of a model that answered, which a failure may have made another than was chosen."""
+        return CHEAPER if model in self.cheaper_models else STRONG
 
 
 def choose_tiers(
@@ -28,6 +34,7 @@ def choose_tiers(
     calibration: Calibration,
     *,
     uplift: float,
+    cheaper_models: frozenset[str],
     cheaper_cost_micro_usd: int,
     strong_cost_micro_usd: int,
 ) -> Tiers:
@@ -41,6 +48,7 @@ def choose_tiers(
         uplift=uplift,
         live=choose(route.policy) if route.policy else STRONG,
         shadow=choose(route.shadow) if route.shadow else "",
+        cheaper_models=cheaper_models,
         cheaper_cost_micro_usd=cheaper_cost_micro_usd,
         strong_cost_micro_usd=strong_cost_micro_usd,
     )

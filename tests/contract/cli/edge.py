@@ -42,6 +42,7 @@ class Edge:
     uploads: list[list[documents_pb2.IngestDocumentsRequest]] = field(default_factory=list)
     jobs: dict[str, document_pb2.IngestJob] = field(default_factory=dict)
     usages: list[key_pb2.GetUsageRequest] = field(default_factory=list)
+    outcomes: list[gateway_pb2.RecordOutcomeRequest] = field(default_factory=list)
     cancelled: list[str] = field(default_factory=list)
     failures: dict[str, QuartetError] = field(default_factory=dict)
     stuck: bool = False
@@ -211,6 +212,26 @@ class FakeGateway:
 
     def __init__(self, edge: Edge) -> None:
         self._edge = edge
+
+    async def record_outcome(
+        self, request: gateway_pb2.RecordOutcomeRequest, call: Call
+    ) -> gateway_pb2.RecordOutcomeResponse:
+        self._edge.admit("record_outcome", call)
+        self._edge.outcomes.append(request)
+        return gateway_pb2.RecordOutcomeResponse()
+
+    async def compare_policies(
+        self, request: gateway_pb2.ComparePoliciesRequest, call: Call
+    ) -> gateway_pb2.ComparePoliciesResponse:
+        self._edge.admit("compare_policies", call)
+        row = gateway_pb2.PolicyComparison(
+            route="complex",
+            decisions=1000,
+            disagreements=400,
+            live_micro_usd=8_000_000,
+            shadow_micro_usd=2_000_000,
+        )
+        return gateway_pb2.ComparePoliciesResponse(routes=[row])
 
     async def generate(
         self, request: gateway_pb2.GenerateRequest, call: Call
@@ -428,6 +449,8 @@ class FakeUsage:
             cached_input_tokens=7,
             output_tokens=500,
             cost_micro_usd=1_500_001,
+            routed_cost_micro_usd=1_000_000,
+            baseline_micro_usd=4_000_000,
         )
         free = key_pb2.UsageRow(group=["" for _ in request.group_by], calls=3, input_tokens=30)
         return key_pb2.GetUsageResponse(rows=[dear, free])

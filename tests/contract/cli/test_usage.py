@@ -41,3 +41,35 @@ async def test_usage_refuses_what_it_does_not_know(edge: Edge, option: str, valu
     assert result.code == 2
     assert said in " ".join(result.err.replace("│", " ").split())
     assert not edge.usages
+
+
+async def test_savings_are_told_against_the_baseline(edge: Edge) -> None:
+    result = await edge.run("savings")
+    assert result.code == 0, result.err
+    assert rows(result.out) == [
+        ["route", "routed cost", "baseline", "saved"],
+        ["some route", "$1.00", "$4.00", "$3.00 (75.0%)"],
+        ["all", "$1.00", "$4.00", "$3.00 (75.0%)"],
+    ]
+    assert list(edge.usages[0].group_by) == ["route"]
+
+
+async def test_policies_are_compared_in_a_table(edge: Edge) -> None:
+    result = await edge.run("router", "compare", "--since", "7d")
+    assert result.code == 0, result.err
+    assert rows(result.out) == [
+        ["route", "decisions", "disagree", "live, expected", "shadow, expected", "shadow saves"],
+        ["complex", "1,000", "40.0%", "$8.00", "$2.00", "75.0%"],
+    ]
+
+
+async def test_an_answer_is_rated_by_its_trace(edge: Edge) -> None:
+    result = await edge.run("rate", "0af7651916cd43dd8448eb211c80319c", "0.5", "--comment", "half right")
+    assert (result.code, result.out.strip()) == (0, "noted")
+    assert [(kept.score, kept.comment) for kept in edge.outcomes] == [(0.5, "half right")]
+
+
+async def test_a_rating_beyond_one_is_wrong_usage(edge: Edge) -> None:
+    result = await edge.run("rate", "0af7651916cd43dd8448eb211c80319c", "3")
+    assert result.code == 2
+    assert not edge.outcomes

@@ -80,6 +80,7 @@ class FakeRouter:
     pause: asyncio.Event | None = None
     """Waited for before a whole answer, and after each delta."""
     prompts: list[router_pb2.Prompt] = field(default_factory=list)
+    outcomes: list[router_pb2.RecordOutcomeRequest] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     closed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -123,6 +124,20 @@ class FakeRouter:
             yield router_pb2.StreamGenerateResponse(end=end)
         finally:
             self.closed.set()
+
+    async def record_outcome(
+        self, request: router_pb2.RecordOutcomeRequest, call: Call
+    ) -> router_pb2.RecordOutcomeResponse:
+        self.calls.append(call)
+        self.outcomes.append(request)
+        return router_pb2.RecordOutcomeResponse()
+
+    async def compare_policies(
+        self, request: router_pb2.ComparePoliciesRequest, call: Call
+    ) -> router_pb2.ComparePoliciesResponse:
+        self.calls.append(call)
+        row = router_pb2.PolicyComparison(route="complex", decisions=10, disagreements=4)
+        return router_pb2.ComparePoliciesResponse(routes=[row])
 
     async def embed(self, request: router_pb2.EmbedRequest, call: Call) -> router_pb2.EmbedResponse:
         self.calls.append(call)

@@ -4,7 +4,7 @@ import pytest
 
 from quartet.common.v1 import document_pb2 as documents
 from quartet.common.v1 import message_pb2, run_pb2
-from quartet.gateway.v1 import document_pb2
+from quartet.gateway.v1 import document_pb2, gateway_pb2
 from quartet.gateway.v1 import run_pb2 as runs_pb2
 from services.kit.errors import NotFound, Unauthenticated
 from tests.contract.gateway.conftest import Gateway, read_to_error
@@ -59,3 +59,17 @@ async def test_nothing_passes_without_a_key(gateway: Gateway) -> None:
     with pytest.raises(Unauthenticated):
         await gateway.clients["DocumentService"].ingest_documents(pieces(), call)
     assert not gateway.pipeline.pieces
+
+
+async def test_a_word_on_an_answer_reaches_the_router(gateway: Gateway) -> None:
+    request = gateway_pb2.RecordOutcomeRequest(trace_id="0" * 31 + "1", score=0.5, comment="so so")
+    await gateway.clients["GatewayService"].record_outcome(request, gateway.call())
+    assert [(kept.trace_id, kept.score, kept.comment) for kept in gateway.router.outcomes] == [
+        ("0" * 31 + "1", 0.5, "so so")
+    ]
+
+
+async def test_the_policies_comparison_comes_from_the_router(gateway: Gateway) -> None:
+    request = gateway_pb2.ComparePoliciesRequest()
+    response = await gateway.clients["GatewayService"].compare_policies(request, gateway.call())
+    assert [(row.route, row.decisions, row.disagreements) for row in response.routes] == [("complex", 10, 4)]

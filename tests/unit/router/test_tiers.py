@@ -60,6 +60,7 @@ def decide(catalogue: Catalogue, routes: RouteTable) -> Callable[..., Decider]:
             routes.rules,
             default=routes.default.name,
             named=routes.named,
+            baseline=routes.baseline,
             classifier_confidence=routes.classifier_confidence,
         )
         return Decider(

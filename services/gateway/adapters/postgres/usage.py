@@ -26,7 +26,8 @@ _GROUPS = {
 }
 _SUM = """
 select array[{groups}]::text[], count(*), sum(input_tokens)::bigint, sum(output_tokens)::bigint,
-  sum(cached_input_tokens)::bigint, sum(cost_micro_usd)::bigint
+  sum(cached_input_tokens)::bigint, sum(cost_micro_usd)::bigint, sum(baseline_micro_usd)::bigint,
+  coalesce(sum(cost_micro_usd) filter (where route <> ''), 0)::bigint
 from router.ledger where tenant = %s and time >= %s and time < %s
 group by 1 order by 6 desc, 1 limit %s
 """
@@ -62,6 +63,8 @@ class PostgresUsage:
                 output_tokens=written,
                 cached_input_tokens=cached,
                 cost_micro_usd=cost,
+                baseline_micro_usd=baseline,
+                routed_cost_micro_usd=routed,
             )
-            for group, calls, read, written, cached, cost in rows
+            for group, calls, read, written, cached, cost, baseline, routed in rows
         ]

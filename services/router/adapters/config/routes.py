@@ -101,6 +101,7 @@ class _Classifier(Strict):
 
 class _Routes(Strict):
     default: Name
+    baseline: str = ""
     classifier: _Classifier | None = None
     named: _Named
     routes: tuple[_Route, ...] = Field(min_length=1)
@@ -128,6 +129,7 @@ def read_routes(path: Path, catalogue: Catalogue) -> RouteTable:
         rules,
         default=content.default,
         named=named,
+        baseline=_baseline(content, catalogue, source),
         classifier_confidence=None if classifier is None else classifier.min_confidence,
     )
 
@@ -173,6 +175,15 @@ def _route(entry: _Route, index: int, catalogue: Catalogue, source: ConfigFile) 
         policy=_policy(entry.policy),
         shadow=_policy(entry.shadow),
     )
+
+
+def _baseline(content: _Routes, catalogue: Catalogue, source: ConfigFile) -> str:
+    """The model that the file names, else the default route's first one."""
+    if not content.baseline:
+        return next(route for route in content.routes if route.name == content.default).candidates[0]
+    if content.baseline not in catalogue:
+        raise source.fault(("baseline",), f"there is no model {content.baseline!r} in models.yaml")
+    return content.baseline
 
 
 def _policy(entry: _Policy | None) -> Policy | None:

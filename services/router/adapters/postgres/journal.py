@@ -1,32 +1,43 @@
-"""The ledger in PostgreSQL: kept in memory for a moment, written in batches beside the calls."""
+"""Rows for PostgreSQL that wait in memory for a moment and are written in batches, beside the calls."""
 
 import asyncio
 import logging
 from collections import deque
 from itertools import islice
+from typing import TYPE_CHECKING, Generic, TypeVar
 
 import orjson
 import psycopg
 from opentelemetry.metrics import Meter
 
 from services.kit import names
-from services.router.domain.ledger import Entry
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 CONNECT_TIMEOUT_S = 5
 WRITE_TIMEOUT_S = 10.0
 MAX_PAUSE_S = 5.0
 """Between attempts while the database is away."""
 
-_WRITE = """
+LEDGER = """
 insert into router.ledger select * from json_populate_recordset(null::router.ledger, %s::json)
 on conflict (call_id) do nothing
 """
+"""Writes `domain.ledger.Entry`s."""
+DECISIONS = """
+insert into router.decisions select * from json_populate_recordset(null::router.decisions, %s::json)
+on conflict (decision_id) do nothing
+"""
+"""Writes `domain.decision_log.Choice`s."""
+
+Row = TypeVar("Row", bound="DataclassInstance")
 
 log = logging.getLogger(__name__)
 
 
-class PostgresLedger:
-    """Writes entries in their order, each once; `Ledger` made real.
+class PostgresJournal(Generic[Row]):
+    """Writes entries of one kind in their order, each once.
 
     An entry is written `interval_s` after it was recorded, or as soon as a batch is full. While the database
     is away they wait, `max_waiting` of them; what comes on top is dropped, logged and counted.
@@ -37,18 +48,20 @@ class PostgresLedger:
         database_url: str,
         meter: Meter,
         *,
+        statement: str,
         interval_s: float,
         max_batch: int,
         max_waiting: int,
         close_timeout_s: float,
     ) -> None:
         self._database_url = database_url
+        self._statement = statement.encode()
         self._interval_s = interval_s
         self._max_batch = max_batch
         self._max_waiting = max_waiting
         self._close_timeout_s = close_timeout_s
         self._drops = meter.create_counter(names.LEDGER_DROPPED, unit="{entry}")
-        self._waiting: deque[Entry] = deque()
+        self._waiting: deque[Row] = deque()
         self._some = asyncio.Event()
         self._due = asyncio.Event()
         self._closing = False
@@ -60,9 +73,9 @@ class PostgresLedger:
 
     def open(self) -> None:
         """Begins to write; the database is looked for when there is something to write."""
-        self._writer = asyncio.create_task(self._write_all(), name="ledger")
+        self._writer = asyncio.create_task(self._write_all(), name="journal")
 
-    def record(self, entry: Entry) -> None:
+    def record(self, entry: Row) -> None:
         """Takes an entry; never waits."""
         if len(self._waiting) >= self._max_waiting:
             self._drop(1, "the database is away for too long")
@@ -127,7 +140,7 @@ class PostgresLedger:
                 self._connection = await psycopg.AsyncConnection.connect(
                     self._database_url, autocommit=True, connect_timeout=CONNECT_TIMEOUT_S
                 )
-            await self._connection.execute(_WRITE, (orjson.dumps(batch).decode(),))
+            await self._connection.execute(self._statement, (orjson.dumps(batch).decode(),))
         for _ in batch:
             self._waiting.popleft()
 
@@ -141,11 +154,11 @@ class PostgresLedger:
         self._drops.add(count)
         # While entries are dropped one after the other, a line for each would only add to the trouble.
         if count > 1 or self.dropped & (self.dropped - 1) == 0:
-            log.error("ledger entries are lost: %s", why, extra={"dropped": self.dropped})
+            log.error("journal entries are lost: %s", why, extra={"dropped": self.dropped})
 
     def _note_away(self, error: Exception | None) -> None:
         if error is not None and not self._was_away:
-            log.error("the ledger cannot be written, its entries wait: %s", type(error).__name__)
+            log.error("the journal cannot be written, its entries wait: %s", type(error).__name__)
         elif error is None and self._was_away:
-            log.info("the ledger is written again", extra={"waiting": len(self._waiting)})
+            log.info("the journal is written again", extra={"waiting": len(self._waiting)})
         self._was_away = error is not None

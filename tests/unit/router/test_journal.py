@@ -9,7 +9,7 @@ import pytest
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 
-from services.router.adapters.postgres.ledger import PostgresLedger
+from services.router.adapters.postgres.journal import LEDGER, PostgresJournal
 from services.router.domain.ledger import Entry
 
 NOWHERE = "postgresql://nobody@127.0.0.1:1/none"
@@ -37,6 +37,7 @@ def entry(number: int = 1) -> Entry:
         cache_write_tokens=0,
         reasoning_tokens=0,
         cost_micro_usd=1,
+        baseline_micro_usd=1,
     )
 
 
@@ -46,9 +47,11 @@ def reader() -> InMemoryMetricReader:
 
 
 @pytest.fixture
-def ledger(reader: InMemoryMetricReader) -> PostgresLedger:
+def ledger(reader: InMemoryMetricReader) -> PostgresJournal[Entry]:
     meter = MeterProvider(metric_readers=[reader], shutdown_on_exit=False).get_meter("test")
-    return PostgresLedger(NOWHERE, meter, interval_s=0.01, max_batch=10, max_waiting=100, close_timeout_s=0.2)
+    return PostgresJournal(
+        NOWHERE, meter, statement=LEDGER, interval_s=0.01, max_batch=10, max_waiting=100, close_timeout_s=0.2
+    )
 
 
 def drops_in(reader: InMemoryMetricReader) -> Any:
@@ -60,7 +63,7 @@ def drops_in(reader: InMemoryMetricReader) -> Any:
 
 
 async def test_entries_beyond_the_bound_are_dropped_counted_and_logged(
-    ledger: PostgresLedger, reader: InMemoryMetricReader, caplog: pytest.LogCaptureFixture
+    ledger: PostgresJournal[Entry], reader: InMemoryMetricReader, caplog: pytest.LogCaptureFixture
 ) -> None:
     for number in range(130):
         ledger.record(entry(number))
@@ -71,7 +74,7 @@ async def test_entries_beyond_the_bound_are_dropped_counted_and_logged(
 
 
 async def test_closing_has_a_bound_and_says_what_was_lost(
-    ledger: PostgresLedger, reader: InMemoryMetricReader, caplog: pytest.LogCaptureFixture
+    ledger: PostgresJournal[Entry], reader: InMemoryMetricReader, caplog: pytest.LogCaptureFixture
 ) -> None:
     ledger.open()
     for number in range(100):
@@ -83,7 +86,7 @@ async def test_closing_has_a_bound_and_says_what_was_lost(
     assert "stopped before they could be written" in caplog.text
 
 
-async def test_a_ledger_without_entries_closes_at_once(ledger: PostgresLedger) -> None:
+async def test_a_ledger_without_entries_closes_at_once(ledger: PostgresJournal[Entry]) -> None:
     ledger.open()
     begun = time.monotonic()
     await ledger.close()
@@ -91,7 +94,7 @@ async def test_a_ledger_without_entries_closes_at_once(ledger: PostgresLedger) -
     assert ledger.dropped == 0
 
 
-async def test_recording_costs_a_call_microseconds(ledger: PostgresLedger) -> None:
+async def test_recording_costs_a_call_microseconds(ledger: PostgresJournal[Entry]) -> None:
     entries = [entry(number) for number in range(100)]
     begun = time.perf_counter()
     for one in entries:

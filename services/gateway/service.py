@@ -79,8 +79,9 @@ class GatewayService:
 
     async def embed(self, request: gateway_pb2.EmbedRequest, call: Call) -> gateway_pb2.EmbedResponse:
         caller = await self._front.enter(call, "Embed")
-        await self._admission.check_texts(caller, request.texts, request.model)
-        response = await self._router.embed(convert(request, router_pb2.EmbedRequest), caller.outgoing())
+        with self._front.hold(caller):
+            await self._admission.check_texts(caller, request.texts, request.model)
+            response = await self._router.embed(convert(request, router_pb2.EmbedRequest), caller.outgoing())
         return convert(response, gateway_pb2.EmbedResponse)
 
     async def count_tokens(
@@ -89,7 +90,8 @@ class GatewayService:
         caller = await self._front.enter(call, "CountTokens")
         if request.model:
             await self._catalogue.get_model(request.model, caller.key, caller.outgoing())
-        count = await self._counter.count(request.messages, request.spec, counting_of(request.model))
+        with self._front.hold(caller):
+            count = await self._counter.count(request.messages, request.spec, counting_of(request.model))
         return gateway_pb2.CountTokensResponse(
             input_tokens=count.tokens, exact=count.exact, vocabulary=count.vocabulary
         )

@@ -44,9 +44,10 @@ class AnthropicService:
                     yield frames(written)
 
     async def _count(self, request: HttpBody, call: Call) -> AsyncGenerator[HttpBody]:
-        await self._front.enter(call, "CountTokens")
+        caller = await self._front.enter(call, "CountTokens")
         target, prompt = read_message(request.data, counting=True).order
-        count = await self._counter.count(prompt.messages, prompt.spec, counting_of(target.model))
+        with self._front.hold(caller):
+            count = await self._counter.count(prompt.messages, prompt.spec, counting_of(target.model))
         yield json_body({"input_tokens": count.tokens})
 
 

@@ -50,6 +50,7 @@ class DocumentService:
             pipeline.cancel_ingest_job,
             inner.CancelIngestJobRequest,
             outer.CancelIngestJobResponse,
+            gated=False,
         )
         self.get_document = hand.unary(
             "GetDocument", pipeline.get_document, inner.GetDocumentRequest, outer.GetDocumentResponse
@@ -80,7 +81,8 @@ class DocumentService:
     ) -> outer.IngestDocumentsResponse:
         """Hands each piece on before it reads the next: the pipeline's pace is the client's."""
         caller = await self._front.enter(call, "IngestDocuments")
-        response = await self._pipeline.ingest_documents(_pieces(requests, caller), caller.outgoing())
+        with self._front.hold(caller):
+            response = await self._pipeline.ingest_documents(_pieces(requests, caller), caller.outgoing())
         return convert(response, outer.IngestDocumentsResponse)
 
 

@@ -64,8 +64,9 @@ class OpenAIService:
     async def _embed(self, request: HttpBody, call: Call) -> AsyncGenerator[HttpBody]:
         caller = await self._front.enter(call, "CreateEmbedding")
         wanted = read_embedding(request.data)
-        await self._admission.check_texts(caller, wanted.request.texts, wanted.request.model)
-        response = await self._router.embed(wanted.request, caller.outgoing())
+        with self._front.hold(caller):
+            await self._admission.check_texts(caller, wanted.request.texts, wanted.request.model)
+            response = await self._router.embed(wanted.request, caller.outgoing())
         yield json_body(write_embeddings(response, as_base64=wanted.as_base64))
 
     async def _list_models(self, call: Call) -> AsyncGenerator[HttpBody]:

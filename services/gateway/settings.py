@@ -1,7 +1,9 @@
-from pydantic import Field
+from typing import Self
+
+from pydantic import Field, model_validator
 from pydantic_settings import SettingsConfigDict
 
-from services.kit.settings import KitSettings, Port
+from services.kit.settings import KitSettings, Port, Seconds
 
 
 class Settings(KitSettings):
@@ -15,3 +17,17 @@ class Settings(KitSettings):
     orchestrator_address: str = "127.0.0.1:50054"
     database_connections: int = Field(default=4, ge=1, le=10)
     """Most connections to PostgreSQL at once; all services share its 200."""
+
+    min_calls: int = Field(default=200, ge=1, le=100_000)
+    """Calls at once in this process that no overload takes away; of them, the default priority gets 90 % and
+    the sheddable one 50 %."""
+    max_calls: int = Field(default=2000, ge=1, le=100_000)
+    """Calls at once in this process, at most; where the limit starts."""
+    first_event_s: Seconds = 5.0
+    """A stream without its first event after this time counts as a sign of overload."""
+
+    @model_validator(mode="after")
+    def _check_calls(self) -> Self:
+        if self.min_calls > self.max_calls:
+            raise ValueError("GATEWAY_MIN_CALLS is above GATEWAY_MAX_CALLS: lower it, or raise the other")
+        return self

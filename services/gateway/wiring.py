@@ -14,7 +14,9 @@ from services.gateway.adapters.postgres.key_register import PostgresKeyRegister
 from services.gateway.adapters.postgres.keys import LOOKUP_TIMEOUT_S, PostgresKeys
 from services.gateway.adapters.postgres.usage import PostgresUsage
 from services.gateway.adapters.vocabularies import counter_of
+from services.gateway.adapters.watched_router import WatchedRouter
 from services.gateway.domain.admission import Admission
+from services.gateway.domain.capacity import Bounds, Capacity
 from services.gateway.domain.catalogue import Catalogue
 from services.gateway.domain.dispatch import Dispatcher
 from services.gateway.domain.front import Front
@@ -28,6 +30,7 @@ from services.gateway.service_keys import KeyService
 from services.gateway.service_openai import OpenAIService
 from services.gateway.service_runs import RunService
 from services.gateway.settings import Settings
+from services.kit import telemetry
 from services.kit.binding import Binding
 from services.kit.client import local, remote
 from services.kit.settings import SettingsError
@@ -53,6 +56,9 @@ async def build(settings: Settings, peers: Mapping[str, object] = {}) -> AsyncIt
             stack.push_async_callback(client.close)
             return client
 
+        capacity = _capacity(settings)
+        watching = asyncio.create_task(capacity.watch(), name="capacity")
+        stack.push_async_callback(_end, watching)
         yield assemble(
             settings,
             PostgresKeys(pool),
@@ -61,6 +67,7 @@ async def build(settings: Settings, peers: Mapping[str, object] = {}) -> AsyncIt
             peer(ORCHESTRATOR, settings.orchestrator_address),
             register=PostgresKeyRegister(pool),
             usage=PostgresUsage(pool),
+            capacity=capacity,
         )
 
 
@@ -73,14 +80,21 @@ def assemble(
     *,
     register: KeyRegister | None = None,
     usage: Usage | None = None,
+    capacity: Capacity | None = None,
 ) -> list[Binding]:
-    """The bindings on given neighbours; `KeyService` only with a register and a ledger."""
+    """The bindings on given neighbours; `KeyService` only with a register and a ledger.
+
+    The capacity stays as it is unless its owner has it watch.
+    """
+    capacity = capacity or _capacity(settings)
+    router = WatchedRouter(router, capacity, first_event_s=settings.first_event_s)
     counter = TokenCounter(counter_of)
     admission = Admission(Keyring(keys), counter, read_limits(settings.config_dir))
     catalogue = Catalogue(router, pipeline)
     front = Front(
         admission,
         Dispatcher(router, pipeline, orchestrator),
+        capacity,
         unary_timeout_s=settings.unary_timeout_s,
         stream_timeout_s=settings.stream_timeout_s,
     )
@@ -99,6 +113,15 @@ def assemble(
     if register is not None and usage is not None:
         bindings.append(Binding(KEYS, KeyService(front, register, usage), public=True))
     return bindings
+
+
+def _capacity(settings: Settings) -> Capacity:
+    return Capacity(Bounds(least=settings.min_calls, most=settings.max_calls), telemetry.meter())
+
+
+async def _end(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
 
 
 @asynccontextmanager

@@ -1,7 +1,7 @@
 """Rpcs that the gateway hands on: the public message and the inner one have the same fields by number."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, nullcontext
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
@@ -36,14 +36,19 @@ class PassThrough:
         outer: type[Outer],
         *,
         collection_of: CollectionOf | None = None,
+        gated: bool = True,
     ) -> Callable[[Message, Call], Awaitable[Outer]]:
-        """A method for a unary rpc; `inner` is the peer's request, `outer` our response."""
+        """A method for a unary rpc; `inner` is the peer's request, `outer` our response.
+
+        Gated ones take a place among the calls under way; what ends work must pass under overload, too.
+        """
 
         async def answer(request: Message, call: Call) -> Outer:
             caller = await self._front.enter(call, rpc)
             if collection_of is not None:
                 collection_target(collection_of(request)).check_scope(caller.key)
-            return convert(await method(convert(request, inner), caller.outgoing()), outer)
+            with self._front.hold(caller) if gated else nullcontext():
+                return convert(await method(convert(request, inner), caller.outgoing()), outer)
 
         return answer
 
@@ -54,7 +59,7 @@ class PassThrough:
         inner: type[Inner],
         outer: type[Outer],
     ) -> Callable[[Message, Call], AsyncGenerator[Outer]]:
-        """A method for a server stream."""
+        """A method for a server stream; it watches and works little, hence takes no place."""
 
         async def stream(request: Message, call: Call) -> AsyncGenerator[Outer]:
             caller = await self._front.enter(call, rpc)

@@ -9,6 +9,7 @@ from opentelemetry import trace
 from quartet.common.v1 import decision_pb2, generation_pb2
 from quartet.router.v1 import router_pb2
 from services.gateway.domain.admission import Admission, Caller
+from services.gateway.domain.capacity import PRIORITY_NAMES, Capacity, Hold, settle_priority
 from services.gateway.domain.dispatch import Answer, Dispatcher, Event
 from services.gateway.domain.headers import (
     MODEL,
@@ -22,6 +23,7 @@ from services.gateway.domain.headers import (
 from services.gateway.domain.targets import Target
 from services.kit import names
 from services.kit.call import Call
+from services.kit.errors import PermissionDenied
 
 
 class Order(NamedTuple):
@@ -43,12 +45,14 @@ class Front:
         self,
         admission: Admission,
         dispatcher: Dispatcher,
+        capacity: Capacity,
         *,
         unary_timeout_s: float,
         stream_timeout_s: float,
     ) -> None:
         self._admission = admission
         self._dispatcher = dispatcher
+        self._capacity = capacity
         self._unary_timeout_s = unary_timeout_s
         self._stream_timeout_s = stream_timeout_s
 
@@ -57,8 +61,42 @@ class Front:
         name_call(call)
         return await self._admission.enter(call, rpc)
 
+    def hold(self, caller: Caller) -> Hold:
+        """A place for a call without a prompt, by the header's priority, else the key's.
+
+        Entering it raises Unavailable (`OVERLOADED`).
+
+        Raises:
+            PermissionDenied: the key's scopes leave the priority out.
+        """
+        return self._capacity.hold(_priority(caller, caller.options.priority))
+
     async def answer(self, caller: Caller, order: Order) -> Answer:
         """The whole answer; its headers are set."""
+        with self._hold_for(caller, order.prompt):
+            return await self._answer(caller, order)
+
+    async def stream(self, caller: Caller, order: Order) -> AsyncGenerator[Event]:
+        """The answer piece by piece; its headers are set when the decision comes, first of all."""
+        with self._hold_for(caller, order.prompt):
+            async with aclosing(self._stream(caller, order)) as events:
+                async for event in events:
+                    yield event
+
+    async def explain(self, caller: Caller, order: Order) -> decision_pb2.Decision:
+        """How it would be served, without serving it."""
+        with self._hold_for(caller, order.prompt):
+            await self._admission.check_prompt(caller, order.target, order.prompt)
+            peer_call = caller.outgoing(timeout_s=self._unary_timeout_s)
+            return await self._dispatcher.explain(order.target, order.prompt, peer_call)
+
+    def _hold_for(self, caller: Caller, prompt: router_pb2.Prompt) -> Hold:
+        """A place by the body's priority, else as `hold`; the prompt bears it from here on."""
+        asked = prompt.priority or caller.options.priority
+        prompt.priority = _priority(caller, asked)
+        return self._capacity.hold(prompt.priority)
+
+    async def _answer(self, caller: Caller, order: Order) -> Answer:
         await self._admission.check_prompt(caller, order.target, order.prompt)
         peer_call = caller.outgoing(timeout_s=self._unary_timeout_s)
         answer = await self._dispatcher.generate(order.target, order.prompt, peer_call)
@@ -69,8 +107,7 @@ class Front:
             caller.call.response_headers[MODEL] = answer.completion.model
         return answer
 
-    async def stream(self, caller: Caller, order: Order) -> AsyncGenerator[Event]:
-        """The answer piece by piece; its headers are set when the decision comes, first of all."""
+    async def _stream(self, caller: Caller, order: Order) -> AsyncGenerator[Event]:
         await self._admission.check_prompt(caller, order.target, order.prompt)
         peer_call = caller.outgoing(timeout_s=self._stream_timeout_s)
         decision = decision_pb2.Decision()
@@ -84,11 +121,15 @@ class Front:
                     _trace(caller, decision, event)
                 yield event
 
-    async def explain(self, caller: Caller, order: Order) -> decision_pb2.Decision:
-        """How it would be served, without serving it."""
-        await self._admission.check_prompt(caller, order.target, order.prompt)
-        peer_call = caller.outgoing(timeout_s=self._unary_timeout_s)
-        return await self._dispatcher.explain(order.target, order.prompt, peer_call)
+
+def _priority(caller: Caller, asked: generation_pb2.Priority.ValueType) -> generation_pb2.Priority.ValueType:
+    """What the key's scopes make of the priority that was asked for."""
+    found = settle_priority(asked, caller.key.allows_priority)
+    if found is None:
+        name = PRIORITY_NAMES[asked]
+        message = f"this key may not make {name} calls: leave the priority out, or use another key"
+        raise PermissionDenied(message, reason="SCOPE_MISSING", metadata={"scope": f"priority:{name}"})
+    return found
 
 
 def _trace(caller: Caller, decision: decision_pb2.Decision, completion: generation_pb2.Completion) -> None:

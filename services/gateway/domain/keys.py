@@ -18,6 +18,7 @@ ALL_SCOPES = "*"
 KEYS_SCOPE = "keys"
 RPCS = "rpc:"
 TARGETS = ("route:", "model:", "collection:")
+PRIORITIES = "priority:"
 MAX_TEXT_CHARS = 256
 _KEY_ID = re.compile(r"qk_[0-9a-f]{12}")
 _ID_BYTES, _SECRET_BYTES, _SALT_BYTES, _DIGEST_BYTES = 6, 32, 16, 32
@@ -42,7 +43,8 @@ class ApiKey:
 
     Attributes:
         id: Public, such as `qk_3f9a01b2c4d5`; logs and the ledger name it.
-        scopes: `*`, or any of `rpc:<name>`, `route:<name>`, `model:<id>`, `collection:<name>`, `keys`.
+        scopes: `*`, or any of `rpc:<name>`, `route:<name>`, `model:<id>`, `collection:<name>`,
+            `priority:<name>`, `keys`.
         limits: Its own; fields that are None fall to the configured ones.
         former: The secret that a rotation replaced, while the two overlap.
     """
@@ -82,6 +84,10 @@ class ApiKey:
     def allows_target(self, kind: str, name: str) -> bool:
         """Whether it may use a `route`, `model` or `collection`: any, unless its scopes name some."""
         return self._allows(f"{kind}:{name}", TARGETS)
+
+    def allows_priority(self, name: str) -> bool:
+        """Whether its calls may have a priority: any, unless its scopes name some."""
+        return self._allows(f"{PRIORITIES}{name}", (PRIORITIES,))
 
     def _allows(self, scope: str, kinds: tuple[str, ...]) -> bool:
         if ALL_SCOPES in self.scopes or scope in self.scopes:

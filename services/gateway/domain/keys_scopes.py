@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from services.gateway.domain.keys import ALL_SCOPES, KEYS_SCOPE, RPCS, TARGETS
+from services.gateway.domain.keys import ALL_SCOPES, KEYS_SCOPE, PRIORITIES, RPCS, TARGETS
 from services.kit.errors import InvalidArgument, PermissionDenied
 
 _FORM = re.compile(
@@ -12,6 +12,7 @@ _FORM = re.compile(
     r"|route:[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
     r"|model:[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}"
     r"|collection:[a-z0-9][a-z0-9._-]{0,127}"
+    r"|priority:(critical|default|sheddable)"
 )
 
 
@@ -21,8 +22,8 @@ def read_scopes(scopes: Sequence[str]) -> frozenset[str]:
         if not _FORM.fullmatch(scope):
             raise InvalidArgument.field(
                 f"scopes[{place}]",
-                "is no scope: write `*`, `keys`, `rpc:<name>`, `route:<name>`, `model:<id>` or "
-                "`collection:<name>`",
+                "is no scope: write `*`, `keys`, `rpc:<name>`, `route:<name>`, `model:<id>`, "
+                "`collection:<name>` or `priority:<name>`",
                 reason="INVALID_SCOPE",
             )
     return frozenset(scopes)
@@ -37,7 +38,7 @@ def check_grant(own: frozenset[str], wanted: frozenset[str]) -> None:
     if ALL_SCOPES in own:
         return
     beyond = wanted & {ALL_SCOPES, KEYS_SCOPE} - own
-    for kinds in ((RPCS,), TARGETS):
+    for kinds in ((RPCS,), TARGETS, (PRIORITIES,)):
         allowed = {scope for scope in own if scope.startswith(kinds)}
         asked = {scope for scope in wanted if scope.startswith(kinds)}
         if allowed:

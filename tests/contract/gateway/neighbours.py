@@ -79,6 +79,8 @@ class FakeRouter:
     """Deltas to be sent before the error; None raises it at once."""
     pause: asyncio.Event | None = None
     """Waited for before a whole answer, and after each delta."""
+    hold_back: asyncio.Event | None = None
+    """Waited for before a stream's first event."""
     prompts: list[router_pb2.Prompt] = field(default_factory=list)
     outcomes: list[router_pb2.RecordOutcomeRequest] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
@@ -107,6 +109,8 @@ class FakeRouter:
     ) -> AsyncIterator[router_pb2.StreamGenerateResponse]:
         self._keep(request.prompt, call)
         try:
+            if self.hold_back is not None:
+                await self.hold_back.wait()
             if self.error is not None and self.error_after is None:
                 raise self.error
             yield router_pb2.StreamGenerateResponse(decision=self.decision)

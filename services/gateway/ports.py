@@ -1,4 +1,4 @@
-"""What the gateway needs from the outside: three peers and the store of keys."""
+"""What the gateway needs from the outside: three peers and its stores."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from datetime import datetime, timedelta
@@ -9,6 +9,7 @@ from quartet.orchestrator.v1 import orchestrator_pb2
 from quartet.pipeline.v1 import pipeline_pb2
 from quartet.router.v1 import router_pb2
 from services.gateway.domain.keys import ApiKey
+from services.gateway.domain.response_entries import Entry, Kind, Slot
 from services.kit.call import Call
 
 
@@ -60,6 +61,42 @@ class Usage(Protocol):
 
         Raises Unavailable when the ledger does not answer.
         """
+        ...
+
+
+class ResponseStore(Protocol):
+    """Where the response log is kept; raises StoreUnavailableError when it does not answer.
+
+    Each slot holds one answer: a claim, then entries of its owner, the last of which may be an end.
+    """
+
+    async def claim(self, slot: Slot, fingerprint: str, owner: str, lapse_s: float) -> str | None:
+        """Claims the slot where it is empty or ended in a failure, for a time; else its fingerprint."""
+        ...
+
+    async def append(
+        self,
+        slot: Slot,
+        owner: str,
+        kind: Kind,
+        *,
+        start: int,
+        messages: tuple[bytes, ...],
+        expire_s: float,
+    ) -> bool:
+        """Adds an entry, and lets the whole slot lapse after a time; False when another owns it by now."""
+        ...
+
+    async def renew(self, slot: Slot, owner: str, expire_s: float) -> bool:
+        """Lets the slot lapse after a time from now; False when another owns it by now."""
+        ...
+
+    async def release(self, slot: Slot, owner: str) -> None:
+        """Empties the slot if the owner holds it."""
+        ...
+
+    async def read(self, slot: Slot, cursor: str) -> list[Entry] | None:
+        """Some entries behind the cursor, which is empty at first; None when the slot is empty."""
         ...
 
 

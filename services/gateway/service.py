@@ -1,7 +1,6 @@
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from quartet.common.v1 import decision_pb2, generation_pb2, run_pb2, stage_pb2
 from quartet.gateway.v1 import gateway_pb2
 from quartet.router.v1 import router_pb2
 from services.gateway.adapters.twins import PassThrough, convert
@@ -9,20 +8,12 @@ from services.gateway.domain.admission import Admission
 from services.gateway.domain.catalogue import Catalogue
 from services.gateway.domain.dispatch import Event
 from services.gateway.domain.front import Front, Order
+from services.gateway.domain.headers import NO_HEAD, Head
+from services.gateway.domain.responses import EVENT_FIELDS, Resume
 from services.gateway.domain.targets import read_target
 from services.gateway.domain.tokens import TokenCounter, counting_of
 from services.gateway.ports import Router
-from services.kit import telemetry
 from services.kit.call import Call
-from services.kit.errors import InvalidArgument
-
-_FIELDS = {
-    decision_pb2.Decision: "decision",
-    generation_pb2.Delta: "delta",
-    stage_pb2.StageReport: "stage",
-    run_pb2.RunEvent: "run_event",
-    generation_pb2.Completion: "end",
-}
 
 
 class GatewayService:
@@ -58,7 +49,7 @@ class GatewayService:
         return gateway_pb2.GenerateResponse(
             decision=answer.decision,
             completion=answer.completion,
-            trace_id=telemetry.current_trace_id(),
+            trace_id=answer.head.trace_id,
             stages=answer.stages,
             run=answer.run,
         )
@@ -67,15 +58,16 @@ class GatewayService:
         self, request: gateway_pb2.StreamGenerateRequest, call: Call
     ) -> AsyncGenerator[gateway_pb2.StreamGenerateResponse]:
         caller = await self._front.enter(call, "StreamGenerate")
-        if request.resumable or request.from_event_number:
-            field = "resumable" if request.resumable else "from_event_number"
-            message = "streams cannot be taken up again in this version: leave it out, and ask anew"
-            raise InvalidArgument.field(field, message, reason="RESUME_NOT_OFFERED")
-        number = 0
-        async with aclosing(self._front.stream(caller, _read(request.generation))) as events:
+        resume = Resume(request.resumable, request.from_event_number)
+        number = max(1, request.from_event_number)
+        head = NO_HEAD
+        async with aclosing(self._front.stream(caller, _read(request.generation), resume)) as events:
             async for event in events:
+                if isinstance(event, Head):
+                    head = event
+                    continue
+                yield _response(event, number, head)
                 number += 1
-                yield _response(event, number)
 
     async def embed(self, request: gateway_pb2.EmbedRequest, call: Call) -> gateway_pb2.EmbedResponse:
         caller = await self._front.enter(call, "Embed")
@@ -126,9 +118,9 @@ def _read(generation: gateway_pb2.Generation) -> Order:
     return Order(read_target(generation.target), prompt)
 
 
-def _response(event: Event, number: int) -> gateway_pb2.StreamGenerateResponse:
+def _response(event: Event, number: int, head: Head) -> gateway_pb2.StreamGenerateResponse:
     response = gateway_pb2.StreamGenerateResponse(event_number=number)
-    getattr(response, _FIELDS[type(event)]).CopyFrom(event)
+    getattr(response, EVENT_FIELDS[type(event)]).CopyFrom(event)
     if number == 1:
-        response.trace_id = telemetry.current_trace_id()
+        response.trace_id = head.trace_id
     return response

@@ -9,7 +9,7 @@ from services.gateway.adapters.anthropic.response import write_message
 from services.gateway.adapters.anthropic.stream import EventWriter
 from services.gateway.adapters.http import KEEPALIVE, frames, json_body, speak
 from services.gateway.domain.front import Front
-from services.gateway.domain.headers import request_id_of
+from services.gateway.domain.headers import Head
 from services.gateway.domain.tokens import TokenCounter, counting_of
 from services.kit.call import Call
 
@@ -30,17 +30,17 @@ class AnthropicService:
     async def _answer(self, request: HttpBody, call: Call) -> AsyncGenerator[HttpBody]:
         caller = await self._front.enter(call, "CreateMessage")
         message = read_message(request.data)
-        request_id = request_id_of(call)
         if not message.stream:
             answer = await self._front.answer(caller, message.order)
-            yield json_body(write_message(answer, request_id=request_id, model=message.model))
+            yield json_body(write_message(answer, model=message.model))
             return
         call.keepalive = KEEPALIVE
         async with aclosing(self._front.stream(caller, message.order)) as events:
             writer: EventWriter | None = None
             async for event in events:
-                writer = writer or _writer(message, request_id)
-                if written := writer.write(event):
+                if isinstance(event, Head):
+                    writer = _writer(message, event)
+                elif writer is not None and (written := writer.write(event)):
                     yield frames(written)
 
     async def _count(self, request: HttpBody, call: Call) -> AsyncGenerator[HttpBody]:
@@ -51,8 +51,6 @@ class AnthropicService:
         yield json_body({"input_tokens": count.tokens})
 
 
-def _writer(message: MessageRequest, request_id: str) -> EventWriter:
-    # Made at the first event, since only admission counts the tokens that the stream begins with.
-    return EventWriter(
-        request_id=request_id, model=message.model, input_tokens=message.order.prompt.input_tokens
-    )
+def _writer(message: MessageRequest, head: Head) -> EventWriter:
+    # Made late, since only admission counts the tokens that the stream begins with.
+    return EventWriter(head=head, model=message.model, input_tokens=message.order.prompt.input_tokens)

@@ -16,7 +16,7 @@ from services.gateway.adapters.openai.stream import ChunkWriter
 from services.gateway.domain.admission import Admission
 from services.gateway.domain.catalogue import Catalogue
 from services.gateway.domain.front import Front
-from services.gateway.domain.headers import request_id_of
+from services.gateway.domain.headers import Head
 from services.gateway.ports import Router
 from services.kit.call import Call
 
@@ -49,16 +49,17 @@ class OpenAIService:
     async def _complete(self, request: HttpBody, call: Call) -> AsyncGenerator[HttpBody]:
         caller = await self._front.enter(call, "CreateChatCompletion")
         chat = read_chat(request.data)
-        request_id = request_id_of(call)
         if not chat.stream:
             answer = await self._front.answer(caller, chat.order)
-            yield json_body(write_completion(answer, request_id=request_id, model=chat.model))
+            yield json_body(write_completion(answer, model=chat.model))
             return
         call.keepalive = KEEPALIVE
-        writer = ChunkWriter(request_id=request_id, model=chat.model, include_usage=chat.include_usage)
+        writer: ChunkWriter | None = None
         async with aclosing(self._front.stream(caller, chat.order)) as events:
             async for event in events:
-                if written := writer.write(event):
+                if isinstance(event, Head):
+                    writer = ChunkWriter(head=event, model=chat.model, include_usage=chat.include_usage)
+                elif writer is not None and (written := writer.write(event)):
                     yield frames(written)
 
     async def _embed(self, request: HttpBody, call: Call) -> AsyncGenerator[HttpBody]:

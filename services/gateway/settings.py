@@ -26,6 +26,15 @@ class Settings(KitSettings):
     first_event_s: Seconds = 5.0
     """A stream without its first event after this time counts as a sign of overload."""
 
+    max_detached: int = Field(default=256, ge=1)
+    """Requests with idempotency keys and resumable streams under way at once."""
+    detached_timeout_s: Seconds = 600.0
+    """How long such a request may take, whatever its client's deadline was."""
+    response_log_max_bytes: int = Field(default=4 * 1024 * 1024, ge=1024)
+    """The longest answer that is kept for replay; longer ones reach their first client only."""
+    response_log_timeout_s: Seconds = 0.05
+    """How long such a request waits for Redis before it is refused."""
+
     @model_validator(mode="after")
     def _check_calls(self) -> Self:
         if self.min_calls > self.max_calls:

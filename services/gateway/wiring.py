@@ -1,4 +1,5 @@
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
@@ -13,6 +14,7 @@ from services.gateway.adapters.limits_file import read_limits
 from services.gateway.adapters.postgres.key_register import PostgresKeyRegister
 from services.gateway.adapters.postgres.keys import LOOKUP_TIMEOUT_S, PostgresKeys
 from services.gateway.adapters.postgres.usage import PostgresUsage
+from services.gateway.adapters.redis.response_log import RedisResponseLog
 from services.gateway.adapters.vocabularies import counter_of
 from services.gateway.adapters.watched_router import WatchedRouter
 from services.gateway.domain.admission import Admission
@@ -21,6 +23,8 @@ from services.gateway.domain.catalogue import Catalogue
 from services.gateway.domain.dispatch import Dispatcher
 from services.gateway.domain.front import Front
 from services.gateway.domain.keyring import Keyring
+from services.gateway.domain.response_log import ResponseLog
+from services.gateway.domain.responses import Responses
 from services.gateway.domain.tokens import TokenCounter, Vocabulary
 from services.gateway.ports import KeyRegister, Keys, Orchestrator, Pipeline, Router, Usage
 from services.gateway.service import GatewayService
@@ -38,7 +42,10 @@ from services.kit.settings import SettingsError
 ROUTER = router_pb2.DESCRIPTOR.services_by_name["RouterService"].full_name
 PIPELINE = pipeline_pb2.DESCRIPTOR.services_by_name["PipelineService"].full_name
 ORCHESTRATOR = orchestrator_pb2.DESCRIPTOR.services_by_name["OrchestratorService"].full_name
+_NATIVE = gateway_pb2.DESCRIPTOR.services_by_name["GatewayService"]
 KEYS = key_pb2.DESCRIPTOR.services_by_name["KeyService"].full_name
+
+log = logging.getLogger(__name__)
 
 
 @asynccontextmanager
@@ -48,6 +55,8 @@ async def build(settings: Settings, peers: Mapping[str, object] = {}) -> AsyncIt
         for vocabulary in Vocabulary:
             await asyncio.to_thread(counter_of, vocabulary)
         pool = await stack.enter_async_context(_pool(settings))
+
+        responses = await _open_response_log(settings, stack)
 
         def peer(name: str, address: str) -> Any:
             if name in peers:
@@ -65,6 +74,7 @@ async def build(settings: Settings, peers: Mapping[str, object] = {}) -> AsyncIt
             peer(ROUTER, settings.router_address),
             peer(PIPELINE, settings.pipeline_address),
             peer(ORCHESTRATOR, settings.orchestrator_address),
+            responses=responses,
             register=PostgresKeyRegister(pool),
             usage=PostgresUsage(pool),
             capacity=capacity,
@@ -78,6 +88,7 @@ def assemble(
     pipeline: Pipeline,
     orchestrator: Orchestrator,
     *,
+    responses: ResponseLog | None = None,
     register: KeyRegister | None = None,
     usage: Usage | None = None,
     capacity: Capacity | None = None,
@@ -95,13 +106,12 @@ def assemble(
         admission,
         Dispatcher(router, pipeline, orchestrator),
         capacity,
+        Responses(responses),
         unary_timeout_s=settings.unary_timeout_s,
         stream_timeout_s=settings.stream_timeout_s,
     )
     services = {
-        gateway_pb2.DESCRIPTOR.services_by_name["GatewayService"]: GatewayService(
-            front, admission, catalogue, counter, router
-        ),
+        _NATIVE: GatewayService(front, admission, catalogue, counter, router),
         document_pb2.DESCRIPTOR.services_by_name["DocumentService"]: DocumentService(front, pipeline),
         run_pb2.DESCRIPTOR.services_by_name["RunService"]: RunService(front, orchestrator),
         openai_pb2.DESCRIPTOR.services_by_name["OpenAIService"]: OpenAIService(
@@ -109,7 +119,11 @@ def assemble(
         ),
         anthropic_pb2.DESCRIPTOR.services_by_name["AnthropicService"]: AnthropicService(front, counter),
     }
-    bindings = [Binding(contract.full_name, service, public=True) for contract, service in services.items()]
+    drains = {_NATIVE: responses.drain} if responses is not None else {}
+    bindings = [
+        Binding(contract.full_name, service, public=True, drain=drains.get(contract))
+        for contract, service in services.items()
+    ]
     if register is not None and usage is not None:
         bindings.append(Binding(KEYS, KeyService(front, register, usage), public=True))
     return bindings
@@ -122,6 +136,22 @@ def _capacity(settings: Settings) -> Capacity:
 async def _end(task: "asyncio.Task[None]") -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+async def _open_response_log(settings: Settings, stack: AsyncExitStack) -> ResponseLog | None:
+    if not settings.redis_url:
+        log.warning("idempotency keys and resumable streams are refused: REDIS_URL is not set")
+        return None
+    store = RedisResponseLog(settings.redis_url, claim_timeout_s=settings.response_log_timeout_s)
+    stack.push_async_callback(store.close)
+    responses = ResponseLog(
+        store,
+        max_detached=settings.max_detached,
+        timeout_s=settings.detached_timeout_s,
+        max_bytes=settings.response_log_max_bytes,
+    )
+    stack.push_async_callback(responses.close)
+    return responses
 
 
 @asynccontextmanager

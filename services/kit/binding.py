@@ -1,6 +1,7 @@
 """From a contract's descriptor to the methods of a plain class, without generated stubs."""
 
 import re
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -41,12 +42,14 @@ class Binding:
     """A contract by its full name, and the object that serves it.
 
     The object's methods are the rpcs in snake_case; an rpc without one answers UNIMPLEMENTED. `public` marks
-    a contract that clients reach: there the metadata that names a tenant or key is not believed.
+    a contract that clients reach: there the metadata that names a tenant or key is not believed. `drain` ends
+    what the object does beyond its calls, within the seconds that calls in flight are given, too.
     """
 
     service_name: str
     service: object
     public: bool = False
+    drain: Callable[[float], Awaitable[None]] | None = None
 
     @property
     def rpcs(self) -> tuple[Rpc, ...]:

@@ -165,7 +165,7 @@ class _Outgoing:
             message = f"cannot reach {self._rpc.name} at {self._channel.address}: {message}"
             return Unavailable(message, reason="PEER_UNREACHABLE", retry_after_s=1.0)
         if code == DeadlineExceeded.code and not details:
-            return out_of_time(self._rpc)
+            return out_of_time(self._rpc.name)
         return from_status(code, message, details)
 
 

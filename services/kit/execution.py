@@ -5,7 +5,6 @@ import logging
 import secrets
 from types import TracebackType
 
-from services.kit.binding import Rpc
 from services.kit.call import Call
 from services.kit.errors import DeadlineExceeded, Internal, QuartetError
 
@@ -17,12 +16,15 @@ class Execution:
 
     Inside, time runs out as DeadlineExceeded, and an exception that no caller is meant to see becomes
     Internal with an id, under which it is logged with its stack. Cancellation passes untouched.
+
+    Args:
+        name: What runs, for people: an rpc's name.
     """
 
-    __slots__ = ("_rpc", "_timeout")
+    __slots__ = ("_name", "_timeout")
 
-    def __init__(self, rpc: Rpc, call: Call) -> None:
-        self._rpc = rpc
+    def __init__(self, name: str, call: Call) -> None:
+        self._name = name
         self._timeout = asyncio.timeout_at(call.deadline)
 
     async def __aenter__(self) -> None:
@@ -34,26 +36,26 @@ class Execution:
         try:
             await self._timeout.__aexit__(kind, error, traceback)
         except TimeoutError:
-            raise out_of_time(self._rpc) from None
+            raise out_of_time(self._name) from None
         if error is None or isinstance(error, QuartetError):
             return
         if isinstance(error, Exception) and self._timeout.expired():
-            raise out_of_time(self._rpc) from None
+            raise out_of_time(self._name) from None
         if isinstance(error, Exception) or (
             isinstance(error, asyncio.CancelledError) and not _is_cancelled()
         ):
-            raise conceal(error, self._rpc) from None
+            raise conceal(error, self._name) from None
 
 
-def out_of_time(rpc: Rpc) -> DeadlineExceeded:
+def out_of_time(name: str) -> DeadlineExceeded:
     """The error of a call that reached its deadline, on whichever side it was noticed."""
-    return DeadlineExceeded(f"{rpc.name} ran out of time: allow more, or ask for less")
+    return DeadlineExceeded(f"{name} ran out of time: allow more, or ask for less")
 
 
-def conceal(error: BaseException, rpc: Rpc) -> Internal:
+def conceal(error: BaseException, name: str) -> Internal:
     """Logs an unexpected exception, and gives the error that stands for it outside."""
     fault = secrets.token_hex(8)
-    log.error("%s failed unexpectedly (id %s)", rpc.name, fault, exc_info=error)
+    log.error("%s failed unexpectedly (id %s)", name, fault, exc_info=error)
     message = f"an internal fault (id {fault}): try again, and report the id if it lasts"
     return Internal(message, reason="INTERNAL", metadata={"id": fault})
 

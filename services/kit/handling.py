@@ -71,7 +71,7 @@ class _Served:
         span = start_server_span(self._rpc, call.metadata)
         failure: BaseException | None = None
         try:
-            async with Execution(self._rpc, call):
+            async with Execution(self._rpc.name, call):
                 response: Message = await self._method(self._check(request), call)
             await _send_headers(context, call)
             return response
@@ -92,7 +92,7 @@ class _Served:
         failure: BaseException | None = None
         try:
             async with (
-                Execution(self._rpc, call),
+                Execution(self._rpc.name, call),
                 Keepalive(context, call, self._keepalive_s) as keepalive,
                 aclosing(self._method(self._check(request), call)) as responses,
             ):

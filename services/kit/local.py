@@ -95,7 +95,7 @@ class _Incoming:
         span = start_local_span(self._rpc)
         failure: BaseException | None = None
         try:
-            async with Execution(self._rpc, call):
+            async with Execution(self._rpc.name, call):
                 if not self._rpc.client_streaming:
                     validate(request)
                 return _copy(await self._method(request, call))
@@ -109,7 +109,7 @@ class _Incoming:
         span = start_local_span(self._rpc)
         failure: BaseException | None = None
         try:
-            async with Execution(self._rpc, call):
+            async with Execution(self._rpc.name, call):
                 if not self._rpc.client_streaming:
                     validate(request)
                 async with aclosing(self._method(request, call)) as responses:

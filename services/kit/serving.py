@@ -34,8 +34,8 @@ class AddressTakenError(Exception):
 class Server:
     """One listener for any number of bindings; entered it serves, left it drains.
 
-    Leaving marks its health NOT_SERVING, refuses new calls, lets calls in flight run for `drain_timeout_s`,
-    and cancels the rest.
+    Leaving marks its health NOT_SERVING, refuses new calls, lets calls in flight and what the bindings drain
+    run for `drain_timeout_s`, and cancels the rest.
     """
 
     def __init__(self, bindings: Sequence[Binding], settings: KitSettings) -> None:
@@ -82,7 +82,9 @@ class Server:
     ) -> None:
         if self._server is not None:
             await self._health.enter_graceful_shutdown()
-            await self._server.stop(self._settings.drain_timeout_s)
+            grace_s = self._settings.drain_timeout_s
+            drains = [binding.drain(grace_s) for binding in self._bindings if binding.drain is not None]
+            await asyncio.gather(self._server.stop(grace_s), *drains)
 
 
 async def serve_until_signal() -> None:

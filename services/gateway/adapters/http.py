@@ -16,6 +16,9 @@ from services.kit.errors import QuartetError
 
 STATUS = "x-quartet-status"
 RETRY_AFTER = "retry-after"
+SHOULD_RETRY = "x-should-retry"
+"""Heeded by both vendors' SDKs, which would else send a request that is in conflict twice more."""
+_CONFLICT = 409
 JSON = "application/json"
 EVENT_STREAM = "text/event-stream"
 
@@ -64,7 +67,10 @@ async def speak(answer: AsyncGenerator[HttpBody], call: Call, shape: ErrorShape)
             if begun:
                 yield frames(shape.frame(value))
                 return
-            call.response_headers[STATUS] = str(shape.status(error))
+            status = shape.status(error)
+            call.response_headers[STATUS] = str(status)
+            if status == _CONFLICT:
+                call.response_headers[SHOULD_RETRY] = "false"
             if error.retry_after_s is not None:
                 call.response_headers[RETRY_AFTER] = str(max(1, round(error.retry_after_s)))
             yield json_body(value)

@@ -20,9 +20,10 @@ MOST_RESERVE_S = 0.25
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """Who calls, with the key and the headers that came along; `call` bears the key's tenant."""
+    """Who calls which rpc, with the key and the headers that came along; `call` bears the key's tenant."""
 
     call: Call
+    rpc: str
     key: ApiKey
     options: Options
 
@@ -62,7 +63,7 @@ class Admission:
             message = f"this key may not call {rpc}: its scopes name others; use another key"
             raise PermissionDenied(message, reason="SCOPE_MISSING", metadata={"scope": f"rpc:{rpc}"})
         identified = call.identified(tenant=key.tenant, key_id=key.id)
-        return Caller(call=identified, key=key, options=read_options(call.metadata))
+        return Caller(call=identified, rpc=rpc, key=key, options=read_options(call.metadata))
 
     async def check_prompt(self, caller: Caller, target: Target, prompt: router_pb2.Prompt) -> None:
         """Fills the prompt's headers and token count in, and refuses one that is too long or not allowed.

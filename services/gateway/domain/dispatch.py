@@ -9,6 +9,7 @@ from quartet.common.v1 import decision_pb2, generation_pb2, message_pb2, run_pb2
 from quartet.orchestrator.v1 import orchestrator_pb2
 from quartet.pipeline.v1 import pipeline_pb2
 from quartet.router.v1 import router_pb2
+from services.gateway.domain.headers import NO_HEAD, Head
 from services.gateway.domain.targets import DEFAULT_COLLECTION, Kind, Target
 from services.kit.call import Call
 from services.kit.errors import Aborted, InvalidArgument, Unavailable, from_proto
@@ -35,6 +36,7 @@ class Answer:
     completion: generation_pb2.Completion
     stages: list[stage_pb2.StageReport] = field(default_factory=list)
     run: run_pb2.Run | None = None
+    head: Head = NO_HEAD
 
 
 class Dispatcher:
@@ -163,7 +165,7 @@ class Dispatcher:
             spec=prompt.spec,
             budget=prompt.budget,
         )
-        request = orchestrator_pb2.StreamExecuteRequest(task=task, idempotency_key=prompt.idempotency_key)
+        request = orchestrator_pb2.StreamExecuteRequest(task=task)
         async with aclosing(self._orchestrator.stream_execute(request, call)) as responses:
             async for response in responses:
                 yield response.event
@@ -201,7 +203,6 @@ def _pipeline_input(
         messages=prompt.messages,
         spec=prompt.spec,
         budget=prompt.budget,
-        idempotency_key=prompt.idempotency_key,
     )
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import NamedTuple
 
 from opentelemetry import trace
@@ -13,13 +14,16 @@ from services.gateway.domain.capacity import PRIORITY_NAMES, Capacity, Hold, set
 from services.gateway.domain.dispatch import Answer, Dispatcher, Event
 from services.gateway.domain.headers import (
     MODEL,
+    Head,
     cache_name,
     handler_name,
+    head_of,
     name_call,
     tell_adapted,
     tell_decision,
     tell_peer_headers,
 )
+from services.gateway.domain.responses import NOT_RESUMABLE, Responses, Resume, read_ask
 from services.gateway.domain.targets import Target
 from services.kit import names
 from services.kit.call import Call
@@ -37,6 +41,7 @@ class Front:
     """Answers orders of admitted callers.
 
     Args:
+        responses: Keeps the answers of requests that want it.
         unary_timeout_s: What a whole answer may take when the caller names no time.
         stream_timeout_s: The same for a streamed one.
     """
@@ -46,6 +51,7 @@ class Front:
         admission: Admission,
         dispatcher: Dispatcher,
         capacity: Capacity,
+        responses: Responses,
         *,
         unary_timeout_s: float,
         stream_timeout_s: float,
@@ -53,6 +59,7 @@ class Front:
         self._admission = admission
         self._dispatcher = dispatcher
         self._capacity = capacity
+        self._responses = responses
         self._unary_timeout_s = unary_timeout_s
         self._stream_timeout_s = stream_timeout_s
 
@@ -74,12 +81,29 @@ class Front:
     async def answer(self, caller: Caller, order: Order) -> Answer:
         """The whole answer; its headers are set."""
         with self._hold_for(caller, order.prompt):
-            return await self._answer(caller, order)
+            await self._admission.check_prompt(caller, order.target, order.prompt)
+            ask = read_ask(caller, order.target, order.prompt)
+            if ask is None:
+                return await self._answer(caller, order)
+            return await self._responses.answer(
+                ask, lambda own: self._answer(replace(caller, call=own), order), caller.call
+            )
 
-    async def stream(self, caller: Caller, order: Order) -> AsyncGenerator[Event]:
-        """The answer piece by piece; its headers are set when the decision comes, first of all."""
+    async def stream(
+        self, caller: Caller, order: Order, resume: Resume = NOT_RESUMABLE
+    ) -> AsyncGenerator[Head | Event]:
+        """The answer piece by piece, behind its head; its headers are set by then."""
         with self._hold_for(caller, order.prompt):
-            async with aclosing(self._stream(caller, order)) as events:
+            await self._admission.check_prompt(caller, order.target, order.prompt)
+            ask = read_ask(caller, order.target, order.prompt, resume)
+            served = (
+                self._stream(caller, order)
+                if ask is None
+                else self._responses.stream(
+                    ask, lambda own: self._stream(replace(caller, call=own), order), caller.call
+                )
+            )
+            async with aclosing(served) as events:
                 async for event in events:
                     yield event
 
@@ -97,7 +121,6 @@ class Front:
         return self._capacity.hold(prompt.priority)
 
     async def _answer(self, caller: Caller, order: Order) -> Answer:
-        await self._admission.check_prompt(caller, order.target, order.prompt)
         peer_call = caller.outgoing(timeout_s=self._unary_timeout_s)
         answer = await self._dispatcher.generate(order.target, order.prompt, peer_call)
         _trace(caller, answer.decision, answer.completion)
@@ -105,10 +128,9 @@ class Front:
         tell_adapted(caller.call, answer.completion.adapted)
         if answer.completion.model:
             caller.call.response_headers[MODEL] = answer.completion.model
-        return answer
+        return replace(answer, head=head_of(caller.call))
 
-    async def _stream(self, caller: Caller, order: Order) -> AsyncGenerator[Event]:
-        await self._admission.check_prompt(caller, order.target, order.prompt)
+    async def _stream(self, caller: Caller, order: Order) -> AsyncGenerator[Head | Event]:
         peer_call = caller.outgoing(timeout_s=self._stream_timeout_s)
         decision = decision_pb2.Decision()
         async with aclosing(self._dispatcher.stream(order.target, order.prompt, peer_call)) as events:
@@ -116,6 +138,7 @@ class Front:
                 if isinstance(event, decision_pb2.Decision):
                     tell_decision(caller.call, event)
                     tell_peer_headers(caller.call, peer_call)
+                    yield head_of(caller.call)
                     decision = event
                 elif isinstance(event, generation_pb2.Completion):
                     _trace(caller, decision, event)

@@ -1,8 +1,9 @@
 """What a caller learns of an answer beside its text: response headers, and the facts of `usage.quartet`."""
 
 import secrets
-from collections.abc import Iterable
-from typing import Any
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 from quartet.common.v1 import decision_pb2, generation_pb2
 from services.kit import names, telemetry
@@ -12,8 +13,31 @@ ROUTE = "x-quartet-route"
 RULE = "x-quartet-rule"
 MODEL = "x-quartet-model"
 CACHE = "x-quartet-cache"
+REPLAYED = "x-quartet-replayed"
+RESUME_KEY = "x-quartet-resume-key"
 REQUEST_ID = "x-request-id"
+_OURS = "x-quartet-"
 _MAX_REQUEST_ID_CHARS = 128
+
+
+class Head(NamedTuple):
+    """What tells an answer from every other one; replayed, it is still that of the call that made it.
+
+    Attributes:
+        request_id: Its body's id is made of it.
+        trace_id: The trace that shows its way, 32 hex digits; empty when nothing is traced.
+        created_s: When it was made, in Unix seconds.
+        headers: The response headers of ours.
+    """
+
+    request_id: str = ""
+    trace_id: str = ""
+    created_s: int = 0
+    headers: Mapping[str, str] = {}
+
+
+NO_HEAD = Head()
+"""Of an answer that is still being made."""
 
 
 def name_call(call: Call) -> None:
@@ -28,6 +52,12 @@ def name_call(call: Call) -> None:
 def request_id_of(call: Call) -> str:
     """The id that `name_call` gave; empty before."""
     return call.response_headers.get(REQUEST_ID, "")
+
+
+def head_of(call: Call) -> Head:
+    """The head of the answer that is made in this call, once its headers are told."""
+    ours = {name: value for name, value in call.response_headers.items() if name.startswith(_OURS)}
+    return Head(request_id_of(call), telemetry.current_trace_id(), int(time.time()), ours)
 
 
 def tell_decision(call: Call, decision: decision_pb2.Decision) -> None:
@@ -50,7 +80,7 @@ def tell_peer_headers(call: Call, peer: Call) -> None:
 
 
 def facts(
-    decision: decision_pb2.Decision, completion: generation_pb2.Completion | None = None
+    decision: decision_pb2.Decision, completion: generation_pb2.Completion | None, head: Head
 ) -> dict[str, Any]:
     """The members of `usage.quartet`."""
     found: dict[str, Any] = {"cost_micro_usd": completion.usage.cost_micro_usd if completion else 0}
@@ -70,8 +100,8 @@ def facts(
         found["adapted"] = list(completion.adapted)
     if decision.warnings:
         found["warnings"] = list(decision.warnings)
-    if trace_id := telemetry.current_trace_id():
-        found["trace_id"] = trace_id
+    if head.trace_id:
+        found["trace_id"] = head.trace_id
     return found
 
 

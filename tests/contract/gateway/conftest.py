@@ -8,12 +8,14 @@ import pytest_asyncio
 from google.api.httpbody_pb2 import HttpBody  # type: ignore[import-untyped]
 
 from services.gateway.domain.keys import make_key
+from services.gateway.domain.response_log import ResponseLog
 from services.gateway.settings import Settings
 from services.gateway.wiring import ORCHESTRATOR, PIPELINE, ROUTER, assemble
 from services.kit.call import Call
 from services.kit.errors import QuartetError
 from services.kit.testing import KINDS, client_of
 from tests.contract.gateway.neighbours import FakeKeys, FakeOrchestrator, FakePipeline, FakeRouter
+from tests.doubles.responses import FakeResponses
 
 PACKAGE = "quartet.gateway.v1"
 
@@ -27,6 +29,7 @@ class Gateway:
     orchestrator: FakeOrchestrator
     keys: FakeKeys
     secret: str
+    responses: FakeResponses = field(default_factory=FakeResponses)
     clients: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -77,7 +80,9 @@ async def gateway(request: pytest.FixtureRequest) -> AsyncIterator[Gateway]:
         router = await stack.enter_async_context(client_of(kind, ROUTER, gateway.router))
         pipeline = await stack.enter_async_context(client_of(kind, PIPELINE, gateway.pipeline))
         orchestrator = await stack.enter_async_context(client_of(kind, ORCHESTRATOR, gateway.orchestrator))
-        for binding in assemble(Settings(), gateway.keys, router, pipeline, orchestrator):
+        log = ResponseLog(gateway.responses, max_detached=16, timeout_s=60, max_bytes=100_000)
+        stack.push_async_callback(log.close)
+        for binding in assemble(Settings(), gateway.keys, router, pipeline, orchestrator, responses=log):
             client = await stack.enter_async_context(client_of(kind, binding.service_name, binding.service))
             gateway.clients[binding.service_name.removeprefix(f"{PACKAGE}.")] = client
         yield gateway

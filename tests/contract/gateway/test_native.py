@@ -106,7 +106,7 @@ async def test_the_agent_answers_with_its_run(gateway: Gateway) -> None:
     assert response.run.id == "r1"
     assert response.run.stop_reason == run_pb2.STOP_REASON_DONE
     assert gateway.orchestrator.tasks[0].collection == "docs"
-    assert gateway.orchestrator.keys == ["once"]
+    assert gateway.orchestrator.keys == [""]  # the gateway alone keeps it
 
 
 async def test_the_agents_stream_holds_its_events(gateway: Gateway) -> None:
@@ -151,7 +151,6 @@ async def test_headers_shape_the_request(gateway: Gateway) -> None:
         x_quartet_budget_micro_usd="0",
         x_quartet_session="s",
         x_quartet_priority="critical",
-        idempotency_key="k",
         cache_control="no-store",
         x_quartet_timeout_ms="2000",
     )
@@ -159,7 +158,7 @@ async def test_headers_shape_the_request(gateway: Gateway) -> None:
     prompt = gateway.router.prompts[0]
     assert prompt.budget.HasField("max_cost_micro_usd")
     assert prompt.budget.max_cost_micro_usd == 0
-    assert (prompt.session, prompt.idempotency_key, prompt.cache_control) == ("s", "k", "no-store")
+    assert (prompt.session, prompt.cache_control) == ("s", "no-store")
     assert prompt.priority == generation_pb2.PRIORITY_CRITICAL
     assert gateway.router.calls[0].remaining_s() < 2.5  # gRPC rounds a time up
 
@@ -270,18 +269,6 @@ async def test_hostile_credentials_cost_one_look_up_each_and_open_nothing(gatewa
         with pytest.raises(Unauthenticated):
             await gateway.native.generate(ask(), gateway.call(authorization=f"Bearer {text}"))
         assert len(gateway.keys.looked_up) == 1
-    assert not gateway.router.calls
-
-
-async def test_a_stream_that_should_be_resumable_is_refused_rather_than_begun(gateway: Gateway) -> None:
-    for request in (
-        gateway_pb2.StreamGenerateRequest(generation=generation(), resumable=True),
-        gateway_pb2.StreamGenerateRequest(generation=generation(), from_event_number=3),
-    ):
-        seen, error = await read_to_error(gateway.native.stream_generate(request, gateway.call()))
-        assert not seen
-        assert isinstance(error, InvalidArgument)
-        assert error.reason == "RESUME_NOT_OFFERED"
     assert not gateway.router.calls
 
 

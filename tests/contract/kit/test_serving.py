@@ -154,6 +154,25 @@ async def test_draining_cancels_what_does_not_end_within_its_bound() -> None:
     await client.close()
 
 
+async def test_draining_covers_what_a_service_does_beyond_its_calls() -> None:
+    given: list[float] = []
+    begun, release = asyncio.Event(), asyncio.Event()
+
+    async def drain(timeout_s: float) -> None:
+        given.append(timeout_s)
+        begun.set()
+        await release.wait()
+
+    binding = Binding(ROUTER, Router(), drain=drain)
+    server = await Server([binding], KitSettings(drain_timeout_s=5)).__aenter__()
+    draining = asyncio.create_task(server.__aexit__(None, None, None))
+    await asyncio.wait_for(begun.wait(), 3)
+    assert not draining.done()
+    release.set()
+    await asyncio.wait_for(draining, 3)
+    assert given == [5]
+
+
 async def test_a_taken_port_is_refused_with_the_name_of_the_setting() -> None:
     async with serve(Binding(ROUTER, Router())) as server:
         settings = KitSettings(port=server.port)

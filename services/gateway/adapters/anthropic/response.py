@@ -20,17 +20,17 @@ STOP_REASONS: Mapping[generation_pb2.FinishReason.ValueType, str] = {
 """Every other reason is `end_turn`."""
 
 
-def write_message(answer: Answer, *, request_id: str, model: str) -> dict[str, Any]:
+def write_message(answer: Answer, *, model: str) -> dict[str, Any]:
     """The body of a unary answer; `model` stands in where the handler named none."""
     completion = answer.completion
     return {
-        "id": message_id(request_id),
+        "id": message_id(answer.head.request_id),
         "type": "message",
         "role": "assistant",
         "model": completion.model or model,
         "content": [block for part in completion.message.parts if (block := _write_block(part))],
         **write_stop(completion),
-        "usage": write_usage(completion.usage) | {"quartet": facts(answer.decision, completion)},
+        "usage": write_usage(completion.usage) | {"quartet": facts(answer.decision, completion, answer.head)},
     }
 
 

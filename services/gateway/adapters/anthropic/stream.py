@@ -13,7 +13,7 @@ from services.gateway.adapters.anthropic.response import (
     write_usage,
 )
 from services.gateway.domain.dispatch import Event
-from services.gateway.domain.headers import facts
+from services.gateway.domain.headers import Head, facts
 
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 _STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'
@@ -27,8 +27,8 @@ class EventWriter:
         input_tokens: As counted or estimated before; the true number comes with the last usage.
     """
 
-    def __init__(self, *, request_id: str, model: str, input_tokens: int) -> None:
-        self._request_id = request_id
+    def __init__(self, *, head: Head, model: str, input_tokens: int) -> None:
+        self._head = head
         self._model = model
         self._input_tokens = input_tokens
         self._decision = decision_pb2.Decision()
@@ -49,7 +49,7 @@ class EventWriter:
 
     def _write_start(self, model: str) -> bytes:
         message: dict[str, Any] = {
-            "id": message_id(self._request_id),
+            "id": message_id(self._head.request_id),
             "type": "message",
             "role": "assistant",
             "model": model,
@@ -100,7 +100,7 @@ class EventWriter:
             for citation in citations:
                 written += self._delta("citations_delta", citation=write_citation(citation))
         written += self._close()
-        usage = write_usage(end.usage) | {"quartet": facts(self._decision, end)}
+        usage = write_usage(end.usage) | {"quartet": facts(self._decision, end, self._head)}
         return written + _frame("message_delta", delta=write_stop(end), usage=usage) + _STOP
 
     def _open(self, kind: str, part_index: int, part: message_pb2.Part) -> bytes:

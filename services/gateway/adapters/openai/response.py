@@ -1,6 +1,5 @@
 """A whole answer as OpenAI's `chat.completion`, and the parts that a stream shares with it."""
 
-import time
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,13 +15,13 @@ FINISH_REASONS: Mapping[generation_pb2.FinishReason.ValueType, str] = {
 """Every other reason is `stop`."""
 
 
-def write_completion(answer: Answer, *, request_id: str, model: str) -> dict[str, Any]:
+def write_completion(answer: Answer, *, model: str) -> dict[str, Any]:
     """The body of a unary answer; `model` stands in where the handler named none."""
     completion = answer.completion
     return {
-        "id": completion_id(request_id),
+        "id": completion_id(answer.head.request_id),
         "object": "chat.completion",
-        "created": int(time.time()),
+        "created": answer.head.created_s,
         "model": completion.model or model,
         "choices": [
             {
@@ -32,7 +31,7 @@ def write_completion(answer: Answer, *, request_id: str, model: str) -> dict[str
                 "finish_reason": FINISH_REASONS.get(completion.finish_reason, "stop"),
             }
         ],
-        "usage": write_usage(completion.usage) | {"quartet": facts(answer.decision, completion)},
+        "usage": write_usage(completion.usage) | {"quartet": facts(answer.decision, completion, answer.head)},
     }
 
 

@@ -1,6 +1,5 @@
 """An answer as OpenAI's `chat.completion.chunk` events."""
 
-import time
 from typing import Any
 
 import orjson
@@ -14,7 +13,7 @@ from services.gateway.adapters.openai.response import (
     write_usage,
 )
 from services.gateway.domain.dispatch import Event
-from services.gateway.domain.headers import facts
+from services.gateway.domain.headers import Head, facts
 
 DONE = b"data: [DONE]\n\n"
 
@@ -26,8 +25,8 @@ class ChunkWriter:
     that every stream tells what it cost.
     """
 
-    def __init__(self, *, request_id: str, model: str, include_usage: bool) -> None:
-        self._request_id = request_id
+    def __init__(self, *, head: Head, model: str, include_usage: bool) -> None:
+        self._head = head
         self._model = model
         self._include_usage = include_usage
         self._decision = decision_pb2.Decision()
@@ -49,15 +48,15 @@ class ChunkWriter:
     def _begin(self, model: str) -> None:
         head = orjson.dumps(
             {
-                "id": completion_id(self._request_id),
+                "id": completion_id(self._head.request_id),
                 "object": "chat.completion.chunk",
-                "created": int(time.time()),
+                "created": self._head.created_s,
                 "model": model,
             }
         )
-        self._head = b"data: " + head[:-1]
+        self._opening = b"data: " + head[:-1]
         usage = b',"usage":null' if self._include_usage else b""
-        self._before_delta = self._head + usage + b',"choices":[{"index":0,"delta":'
+        self._before_delta = self._opening + usage + b',"choices":[{"index":0,"delta":'
         self._before_text = self._before_delta + b'{"content":'
 
     def _write_delta(self, delta: generation_pb2.Delta) -> bytes:
@@ -87,13 +86,13 @@ class ChunkWriter:
         written = b""
         if citations := citations_of(end.message) or self._citations:
             written = self._frame(orjson.dumps({"annotations": write_annotations(citations)}))
-        usage = orjson.dumps(write_usage(end.usage) | {"quartet": facts(self._decision, end)})
+        usage = orjson.dumps(write_usage(end.usage) | {"quartet": facts(self._decision, end, self._head)})
         reason = FINISH_REASONS.get(end.finish_reason, "stop").encode()
         choice = b',"choices":[{"index":0,"delta":{},"logprobs":null,"finish_reason":"' + reason + b'"}]'
         if self._include_usage:
-            written += self._head + b',"usage":null' + choice + b"}\n\n"
-            return written + self._head + b',"choices":[],"usage":' + usage + b"}\n\n" + DONE
-        return written + self._head + choice + b',"usage":' + usage + b"}\n\n" + DONE
+            written += self._opening + b',"usage":null' + choice + b"}\n\n"
+            return written + self._opening + b',"choices":[],"usage":' + usage + b"}\n\n" + DONE
+        return written + self._opening + choice + b',"usage":' + usage + b"}\n\n" + DONE
 
     def _frame(self, delta: bytes) -> bytes:
         return self._before_delta + delta + _AFTER_DELTA

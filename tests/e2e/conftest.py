@@ -37,5 +37,6 @@ async def configured_suite(provider: ProviderDouble, spans: OtlpReceiver) -> Asy
         ANTHROPIC_API_KEY="sk-ant-test",
         ANTHROPIC_BASE_URL=provider.url,
         QUARTET_COLOCATE="gateway,router",
+        GATEWAY_RESPONSE_LOG_TIMEOUT_S="2",  # a busy test machine is no store that is down
     ) as running:
         yield running

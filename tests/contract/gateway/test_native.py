@@ -12,7 +12,6 @@ from services.kit.errors import (
     PermissionDenied,
     Unauthenticated,
     Unavailable,
-    Unimplemented,
 )
 from tests.contract.gateway.conftest import Gateway, read_to_error
 from tests.contract.gateway.neighbours import MODEL
@@ -305,9 +304,3 @@ async def test_vectors_pass_as_they_are(gateway: Gateway) -> None:
     response = await gateway.native.embed(gateway_pb2.EmbedRequest(texts=["abc"]), gateway.call())
     assert response.dimension == 2
     assert len(response.vectors) == 8
-
-
-async def test_what_is_not_built_yet_is_not_offered(gateway: Gateway) -> None:
-    request = gateway_pb2.RecordOutcomeRequest(trace_id="0" * 32, score=1)
-    with pytest.raises(Unimplemented):
-        await gateway.native.record_outcome(request, gateway.call())

@@ -84,6 +84,18 @@ class AnswerStore(Protocol):
         ...
 
 
+class AnswerCache(Protocol):
+    """Keeps answers for a while; raises StoreUnavailableError when it cannot be reached."""
+
+    async def get(self, tenant: str, name: str) -> bytes | None:
+        """The answer of a name; None when there is none."""
+        ...
+
+    async def put(self, tenant: str, name: str, data: bytes, *, ttl_s: int) -> None:
+        """Keeps an answer in place of an earlier one."""
+        ...
+
+
 class StoreUnavailableError(Exception):
     """The store of answers cannot be reached now."""
 

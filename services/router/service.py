@@ -11,6 +11,7 @@ from services.kit import telemetry
 from services.kit.call import Call
 from services.kit.errors import FailedPrecondition
 from services.router.domain.answering import Answering
+from services.router.domain.cached_answering import CachedAnswering
 from services.router.domain.catalogue import Capability, Catalogue, Model
 from services.router.domain.comparison import read_period
 from services.router.domain.decision import Decider, Plan
@@ -37,7 +38,7 @@ class RouterService:
         catalogue: Catalogue,
         routes: RouteTable,
         decider: Decider,
-        answering: Answering,
+        answering: Answering | CachedAnswering,
         embedding: Embedding,
         once: Once | None,
         decisions: DecisionLog | None = None,

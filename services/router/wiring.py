@@ -22,14 +22,18 @@ from services.router.adapters.metered import Instruments, MeteredEmbedder, Meter
 from services.router.adapters.minilm.embedder import MiniLMEmbedder
 from services.router.adapters.postgres.journal import DECISIONS, LEDGER, PostgresJournal
 from services.router.adapters.postgres.outcomes import TIMEOUT_S, PostgresOutcomes
+from services.router.adapters.postgres.questions import PostgresQuestions
 from services.router.adapters.redis.answers import RedisAnswers
+from services.router.adapters.redis.cache import RedisCache
 from services.router.domain.answering import Answering, RetryPolicy
+from services.router.domain.cached_answering import CachedAnswering
 from services.router.domain.catalogue import LOCAL, Dialect, ProviderState
 from services.router.domain.decision import Decider
 from services.router.domain.decision_log import DecisionLog
 from services.router.domain.embedding import Embedding
 from services.router.domain.lengths import OutputLengths
 from services.router.domain.once import Once
+from services.router.domain.semantic import SemanticCache
 from services.router.learned.learned import Learned
 from services.router.service import RouterService
 from services.router.settings import Settings, read_secret
@@ -77,7 +81,7 @@ async def build(
             key = read_secret(server.api_key_variable) if server.api_key_variable else ""
             missing = (server.api_key_variable,) if server.api_key_variable and not key else ()
             providers.add_openai(server.name, server.base_url, key, missing=missing)
-        await providers.add_local(settings)
+        embedder = await providers.add_local(settings)
         policy = RetryPolicy(max_retries=settings.max_retries)
         once: Once | None = None
         if settings.redis_url:
@@ -105,7 +109,9 @@ async def build(
             catalogue=catalogue,
             routes=routes,
             decider=decider,
-            answering=Answering(providers.models, policy, lengths),
+            answering=_with_cache(
+                settings, stack, Answering(providers.models, policy, lengths), instruments, database, embedder
+            ),
             embedding=Embedding(providers.embedders, policy),
             once=once,
             decisions=database.decisions,
@@ -150,7 +156,7 @@ class _Providers:
             self._stack.push_async_callback(provider.close)
             self.models[name] = MeteredProvider(provider, self._instruments)
 
-    async def add_local(self, settings: Settings) -> None:
+    async def add_local(self, settings: Settings) -> MiniLMEmbedder:
         embedder = MiniLMEmbedder(settings.artifacts_dir / "minilm", threads=settings.embedder_threads)
         self._stack.push_async_callback(embedder.close)
         try:
@@ -160,6 +166,7 @@ class _Providers:
         self.states[LOCAL] = ProviderState(name=LOCAL, dialect=Dialect.LOCAL)
         self.models[LOCAL] = MeteredProvider(ExtractiveProvider(embedder), self._instruments)
         self.embedders[LOCAL] = MeteredEmbedder(LocalEmbeddings(embedder), self._instruments)
+        return embedder
 
 
 class _Database:
@@ -171,6 +178,7 @@ class _Database:
         self.ledger: PostgresJournal[Entry] | None = None
         self.decisions: DecisionLog | None = None
         self.outcomes: PostgresOutcomes | None = None
+        self.questions: PostgresQuestions | None = None
 
     async def open(self) -> None:
         url = self._settings.database_url
@@ -188,7 +196,9 @@ class _Database:
             open=False,
             kwargs={"autocommit": True, "options": f"-c statement_timeout={round(TIMEOUT_S * 1000)}"},
         )
-        self.outcomes = PostgresOutcomes(await self._stack.enter_async_context(pool))
+        await self._stack.enter_async_context(pool)
+        self.outcomes = PostgresOutcomes(pool)
+        self.questions = PostgresQuestions(pool)
 
     def _journal(self, statement: str) -> PostgresJournal[Any]:
         settings = self._settings
@@ -204,6 +214,27 @@ class _Database:
         journal.open()
         self._stack.push_async_callback(journal.close)
         return journal
+
+
+def _with_cache(
+    settings: Settings,
+    stack: AsyncExitStack,
+    answering: Answering,
+    instruments: Instruments,
+    database: _Database,
+    embedder: MiniLMEmbedder,
+) -> Answering | CachedAnswering:
+    """The models behind the cache; without Redis there is none."""
+    if not settings.redis_url:
+        return answering
+    store = RedisCache(settings.redis_url)
+    stack.push_async_callback(store.close)
+    semantic = SemanticCache(database.questions, embedder) if database.questions is not None else None
+    cached = CachedAnswering(
+        answering, store, semantic, instruments.note_hit, flight_timeout_s=settings.detached_timeout_s
+    )
+    stack.push_async_callback(cached.close)
+    return cached
 
 
 async def _keep_calibrated(decider: Decider, outcomes: PostgresOutcomes, interval_s: float) -> None:

@@ -12,13 +12,14 @@ from opentelemetry.metrics import Meter
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, format_trace_id
 
 from quartet.common.v1.generation_pb2 import Completion, Delta, FinishReason, Usage
-from services.kit import names
+from services.kit import names, telemetry
 from services.kit.call import Call
 from services.kit.errors import QuartetError
 from services.router.domain.adaptation import ModelRequest
 from services.router.domain.catalogue import Model
+from services.router.domain.decision import Plan
 from services.router.domain.features import CHARS_PER_TOKEN
-from services.router.domain.ledger import CANCELLED, OK, UNKNOWN_PURPOSE, Entry, Purpose
+from services.router.domain.ledger import CANCELLED, OK, UNKNOWN_PURPOSE, Entry, Purpose, name_outcome
 from services.router.domain.prices import Prices, cost_of
 from services.router.ports import Accepted, EmbeddingProvider, Ledger, ModelProvider, ProviderEvent, Vectors
 
@@ -47,6 +48,30 @@ class Instruments:
         if self._baseline is None or not purpose.route or status != OK:
             return 0
         return cost_of(usage, self._baseline)
+
+    def note_hit(self, plan: Plan, answered: Completion, run_id: str, call: Call) -> None:
+        """Writes down an answer for which no model was called: no tokens, no cost, and what it saved."""
+        if self.ledger is None:
+            return
+        model = next((model for model in plan.models if model.id == answered.model), plan.models[0])
+        baseline = 0 if self._baseline is None else cost_of(answered.usage, self._baseline)
+        self.ledger.record(
+            Entry(
+                call_id=self.name_call(),
+                time=datetime.now(UTC),
+                tenant=call.tenant,
+                key_id=call.key_id,
+                operation=names.CHAT,
+                route=plan.route.name,
+                model=model.id,
+                provider=model.provider,
+                run_id=run_id,
+                trace_id=telemetry.current_trace_id(),
+                cache=name_outcome(plan.decision.cache),
+                status=OK,
+                baseline_micro_usd=baseline if plan.route.name else 0,
+            )
+        )
 
     def name_call(self) -> str:
         """A new call id."""

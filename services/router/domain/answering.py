@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from quartet.common.v1.decision_pb2 import CacheOutcome, Decision
+from quartet.common.v1.decision_pb2 import Decision
 from quartet.common.v1.generation_pb2 import Completion, Delta
 from quartet.router.v1.router_pb2 import Prompt
 from services.kit import names
@@ -21,14 +21,9 @@ from services.router.domain.adaptation import ModelRequest, adapt
 from services.router.domain.budget import Spending
 from services.router.domain.catalogue import Model
 from services.router.domain.decision import Plan, revise
-from services.router.domain.ledger import Purpose
+from services.router.domain.ledger import Purpose, name_outcome
 from services.router.domain.lengths import OutputLengths
 from services.router.ports import Accepted, ModelProvider, ProviderEvent
-
-_CACHE_OUTCOMES = {
-    number: name.removeprefix("CACHE_OUTCOME_").lower() if number else ""
-    for name, number in CacheOutcome.items()
-}
 
 log = logging.getLogger(__name__)
 
@@ -188,7 +183,7 @@ def _prepare(prompt: Prompt, plan: Plan, model: Model, spending: Spending) -> Mo
     purpose = Purpose(
         route=plan.decision.route,
         run_id=prompt.run_id,
-        cache=_CACHE_OUTCOMES[plan.decision.cache],
+        cache=name_outcome(plan.decision.cache),
         input_tokens=plan.input_tokens,
     )
     request = adapt(prompt, model, plan.route, output_tokens=allowed, purpose=purpose)

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from quartet.common.v1.decision_pb2 import CacheOutcome
+
 OK = "OK"
 CANCELLED = "CANCELLED"
 
@@ -25,6 +27,16 @@ class Purpose:
 
 
 UNKNOWN_PURPOSE = Purpose()
+
+_CACHE_OUTCOMES = {
+    number: name.removeprefix("CACHE_OUTCOME_").lower() if number else ""
+    for name, number in CacheOutcome.items()
+}
+
+
+def name_outcome(cache: CacheOutcome.ValueType) -> str:
+    """What the cache said, such as `miss` or `exact_hit`; empty when nothing is known."""
+    return _CACHE_OUTCOMES[cache]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,12 +68,12 @@ class Entry:
     trace_id: str
     cache: str
     status: str
-    estimated: bool
-    duration_us: int
-    input_tokens: int
-    output_tokens: int
-    cached_input_tokens: int
-    cache_write_tokens: int
-    reasoning_tokens: int
-    cost_micro_usd: int
-    baseline_micro_usd: int
+    estimated: bool = False
+    duration_us: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_input_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    cost_micro_usd: int = 0
+    baseline_micro_usd: int = 0

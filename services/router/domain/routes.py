@@ -9,6 +9,21 @@ from services.router.domain.rules import RuleSet
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Caching:
+    """How answers of a route are kept.
+
+    Attributes:
+        ttl_s: For how long.
+        only_deterministic: Only where the caller asks for temperature 0.
+        semantic: Least cosine similarity at which the answer to another wording may be given; None for never.
+    """
+
+    ttl_s: int
+    only_deterministic: bool
+    semantic: float | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Route:
     """A route of `routes.yaml`.
 
@@ -20,6 +35,7 @@ class Route:
         cheaper: Ids of the models that take over where the policy finds them good enough.
         policy: When they do; None for never.
         shadow: A policy that decides, too, and is only noted.
+        caching: How answers are kept; None for not at all.
     """
 
     name: str
@@ -30,6 +46,7 @@ class Route:
     cheaper: tuple[str, ...] = ()
     policy: Policy | None = None
     shadow: Policy | None = None
+    caching: Caching | None = None
 
 
 class RouteTable:

@@ -25,7 +25,9 @@ _GROUPS = {
     "day": "to_char(time at time zone 'UTC', 'YYYY-MM-DD')",
 }
 _SUM = """
-select array[{groups}]::text[], count(*), sum(input_tokens)::bigint, sum(output_tokens)::bigint,
+select array[{groups}]::text[],
+  count(*) filter (where cache not in ('exact_hit', 'semantic_hit', 'coalesced')),
+  sum(input_tokens)::bigint, sum(output_tokens)::bigint,
   sum(cached_input_tokens)::bigint, sum(cost_micro_usd)::bigint, sum(baseline_micro_usd)::bigint,
   coalesce(sum(cost_micro_usd) filter (where route <> ''), 0)::bigint
 from router.ledger where tenant = %s and time >= %s and time < %s

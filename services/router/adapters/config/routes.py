@@ -12,7 +12,7 @@ from services.kit.config_file import ConfigFile, Strict
 from services.router.domain.catalogue import Capability, Catalogue
 from services.router.domain.features import Features, read_features
 from services.router.domain.policy import Policy
-from services.router.domain.routes import Route, RouteTable
+from services.router.domain.routes import Caching, Route, RouteTable
 from services.router.domain.rules import (
     AgentHandler,
     Handler,
@@ -53,6 +53,15 @@ class _Policy(Strict):
         return self
 
 
+class _Cache(Strict):
+    ttl_s: int = Field(ge=1, le=30 * 24 * 3600)
+    semantic: float | None = Field(None, ge=0.5, le=1)
+
+
+class _DefaultCache(Strict):
+    ttl_s: int = Field(ge=1, le=30 * 24 * 3600)
+
+
 class _Route(Strict):
     name: Name
     max_output_tokens: int = Field(ge=1)
@@ -62,6 +71,7 @@ class _Route(Strict):
     cheaper: Words = ()
     policy: _Policy | None = None
     shadow: _Policy | None = None
+    cache: _Cache | Literal[False] | None = None
 
 
 class _Named(Strict):
@@ -103,6 +113,7 @@ class _Routes(Strict):
     default: Name
     baseline: str = ""
     classifier: _Classifier | None = None
+    cache: _DefaultCache | None = None
     named: _Named
     routes: tuple[_Route, ...] = Field(min_length=1)
     rules: tuple[_Rule, ...] = ()
@@ -114,7 +125,7 @@ def read_routes(path: Path, catalogue: Catalogue) -> RouteTable:
     source = ConfigFile(path)
     content = source.read(_Routes)
     _check_names(content, source)
-    routes = [_route(entry, index, catalogue, source) for index, entry in enumerate(content.routes)]
+    routes = [_route(entry, index, content, catalogue, source) for index, entry in enumerate(content.routes)]
     rules = RuleSet([_rule(entry) for entry in content.rules])
     _check_tests(content, rules, source)
     named = Route(
@@ -122,6 +133,7 @@ def read_routes(path: Path, catalogue: Catalogue) -> RouteTable:
         max_output_tokens=content.named.max_output_tokens,
         expected_output_tokens=content.named.expected_output_tokens,
         candidates=(),
+        caching=_caching(None, content),
     )
     classifier = content.classifier
     return RouteTable(
@@ -154,7 +166,7 @@ def _check_names(content: _Routes, source: ConfigFile) -> None:
             raise source.fault(("rules", index, "handler"), "name either a pipeline or the agent")
 
 
-def _route(entry: _Route, index: int, catalogue: Catalogue, source: ConfigFile) -> Route:
+def _route(entry: _Route, index: int, content: _Routes, catalogue: Catalogue, source: ConfigFile) -> Route:
     for member, listed in (("candidates", entry.candidates), ("cheaper", entry.cheaper)):
         for place, name in enumerate(listed):
             location = ("routes", index, member, place)
@@ -174,7 +186,17 @@ def _route(entry: _Route, index: int, catalogue: Catalogue, source: ConfigFile) 
         cheaper=entry.cheaper,
         policy=_policy(entry.policy),
         shadow=_policy(entry.shadow),
+        caching=_caching(entry.cache, content),
     )
+
+
+def _caching(entry: _Cache | Literal[False] | None, content: _Routes) -> Caching | None:
+    """The route's own entry, else the default one, which keeps only what is asked for at temperature 0."""
+    if entry is False:
+        return None
+    if entry is not None:
+        return Caching(ttl_s=entry.ttl_s, only_deterministic=False, semantic=entry.semantic)
+    return None if content.cache is None else Caching(ttl_s=content.cache.ttl_s, only_deterministic=True)
 
 
 def _baseline(content: _Routes, catalogue: Catalogue, source: ConfigFile) -> str:

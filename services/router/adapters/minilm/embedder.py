@@ -93,6 +93,10 @@ class MiniLMEmbedder:
             request.fail(_closed())
         await self._stop_worker()
 
+    async def embed_text(self, text: str, *, timeout_s: float) -> bytes:
+        """The vector of one text, packed float32; raises as `embed`."""
+        return (await self.embed([text], timeout_s=timeout_s)).vectors
+
     async def embed(self, texts: Sequence[str], *, timeout_s: float) -> Embeddings:
         """Embed the texts; no texts give no vectors, an empty text gives the vector of emptiness.
 

@@ -1,0 +1,266 @@
+"""Looks for an answer before a model is asked: under way now, given before, or given to another wording."""
+
+import secrets
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
+from quartet.common.v1 import decision_pb2 as pb
+from quartet.common.v1.decision_pb2 import Decision
+from quartet.common.v1.generation_pb2 import Completion, Delta
+from quartet.router.v1.router_pb2 import Prompt
+from services.kit.call import Call
+from services.kit.errors import QuartetError
+from services.router.domain.answering import Answering
+from services.router.domain.caching import Permission, is_worth_keeping, name_answer, permit
+from services.router.domain.decision import Plan, revise
+from services.router.domain.flights import Flight, Flights
+from services.router.domain.recording import MAX_BYTES, Recording
+from services.router.domain.routes import Caching
+from services.router.domain.semantic import Question, SemanticCache
+from services.router.ports import AnswerCache, StoreUnavailableError
+
+MAX_EVENTS = 20_000
+"""Of a stream; a longer one is not kept."""
+_CALLERS_OWN = frozenset(("BUDGET_EXHAUSTED", "QUOTA_EXHAUSTED", "DEADLINE_EXCEEDED"))
+"""Why a request failed that says nothing of others like it."""
+
+Whole = tuple[Decision, Completion]
+Event = Decision | Delta | Completion
+NoteHit = Callable[[Plan, Completion, str, Call], None]
+"""Is told of every answer that cost nothing: the plan, the answer as it was first given, the run."""
+
+T = TypeVar("T", Whole, Event)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Request:
+    """A request that the cache may serve or learn from."""
+
+    prompt: Prompt
+    plan: Plan
+    call: Call
+    caching: Caching
+    permission: Permission
+    name: str
+    question: Question | None
+
+
+class CachedAnswering:
+    """As `Answering`, with a cache before it.
+
+    Args:
+        store: Where answers are kept.
+        semantic: Finds other wordings; None for never.
+        flight_timeout_s: How long an answer that several share may take.
+    """
+
+    def __init__(
+        self,
+        answering: Answering,
+        store: AnswerCache,
+        semantic: SemanticCache | None,
+        note_hit: NoteHit,
+        *,
+        flight_timeout_s: float,
+    ) -> None:
+        self._answering = answering
+        self._store = store
+        self._semantic = semantic
+        self._note_hit = note_hit
+        self._answers: Flights[Whole] = Flights(timeout_s=flight_timeout_s)
+        self._streams: Flights[Event] = Flights(timeout_s=flight_timeout_s)
+
+    async def close(self) -> None:
+        """Cancels shared answers that are under way."""
+        await self._answers.close()
+        await self._streams.close()
+
+    async def answer(self, prompt: Prompt, plan: Plan, call: Call) -> Whole:
+        """The answer, and the decision as it turned out; raises as `Answering.answer`."""
+        request = self._admit(prompt, plan, call)
+        if request is None:
+            return await self._answering.answer(prompt, plan, call)
+        flight, found = await self._look(request, self._answers)
+        if found is not None:
+            return self._reuse(request, found.completion)
+        shared = flight is not None
+        if flight is None:
+            plan.decision.cache = pb.CACHE_OUTCOME_MISS
+            make, keep = partial(self._make, request), partial(self._keep_answer, request)
+            flight = self._answers.begin(request.name, make, keep, call)
+        try:
+            async with aclosing(self._answers.read(flight, call)) as answers:
+                async for decision, completion in answers:
+                    return self._share(request, completion) if shared else (decision, completion)
+        except QuartetError as error:
+            if not shared or error.reason not in _CALLERS_OWN:
+                raise
+        return await self._answering.answer(prompt, plan, call)
+
+    async def stream(self, prompt: Prompt, plan: Plan, call: Call) -> AsyncGenerator[Event]:
+        """The decision, deltas and the completion; raises as `Answering.stream`."""
+        request = self._admit(prompt, plan, call)
+        if request is None:
+            async with aclosing(self._answering.stream(prompt, plan, call)) as events:
+                async for event in events:
+                    yield event
+            return
+        flight, found = await self._look(request, self._streams)
+        if found is not None:
+            decision, completion = self._reuse(request, found.completion)
+            yield decision
+            for delta in found.deltas:
+                yield delta
+            yield _without_message(completion)
+            return
+        async with aclosing(self._stream_flight(request, flight)) as events:
+            async for event in events:
+                yield event
+
+    async def _stream_flight(self, request: _Request, found: Flight[Event] | None) -> AsyncGenerator[Event]:
+        """The answer that another request began, or else one that begins now."""
+        prompt, plan, call = request.prompt, request.plan, request.call
+        if found is None:
+            plan.decision.cache = pb.CACHE_OUTCOME_MISS
+            make, keep = partial(self._answering.stream, prompt, plan), partial(self._keep_stream, request)
+        flight = found or self._streams.begin(request.name, make, keep, call)
+        begun = False
+        try:
+            async with aclosing(self._streams.read(flight, call)) as events:
+                async for event in events:
+                    begun = True
+                    if isinstance(event, Decision):
+                        call.response_headers.update(flight.call.response_headers)
+                    yield self._as_shared(request, event) if found else event
+            return
+        except QuartetError as error:
+            if begun or found is None or error.reason not in _CALLERS_OWN:
+                raise
+        async with aclosing(self._answering.stream(prompt, plan, call)) as events:
+            async for event in events:
+                yield event
+
+    def _admit(self, prompt: Prompt, plan: Plan, call: Call) -> _Request | None:
+        caching = plan.route.caching
+        permission = permit(prompt, caching)
+        if caching is None or not permission.may_write:
+            return None
+        name = name_answer(prompt, plan, call.tenant)
+        question = None
+        if self._semantic is not None and caching.semantic is not None:
+            question = Question.of(prompt, plan, call.tenant)
+        return _Request(
+            prompt=prompt,
+            plan=plan,
+            call=call,
+            caching=caching,
+            permission=permission,
+            # A request that wants a fresh answer shares none.
+            name=name if permission.may_read else f"{name}-{secrets.token_hex(8)}",
+            question=question,
+        )
+
+    async def _look(
+        self, request: _Request, flights: Flights[T]
+    ) -> tuple[Flight[T] | None, Recording | None]:
+        """An answer under way, or one given before; neither for a request that wants a fresh one."""
+        if not request.permission.may_read:
+            return None, None
+        flight = flights.find(request.name)
+        if flight is not None:
+            return flight, None
+        recording = await self._recall(request, request.name)
+        if recording is not None:
+            request.plan.decision.cache = pb.CACHE_OUTCOME_EXACT_HIT
+            return None, recording
+        recording = await self._recall_other_wording(request)
+        if recording is not None:
+            request.plan.decision.cache = pb.CACHE_OUTCOME_SEMANTIC_HIT
+            return None, recording
+        # While this one looked, another may have begun.
+        return flights.find(request.name), None
+
+    async def _recall(self, request: _Request, name: str) -> Recording | None:
+        try:
+            data = await self._store.get(request.call.tenant, name)
+            return None if data is None else Recording.from_bytes(data)
+        except (StoreUnavailableError, ValueError):
+            return None
+
+    async def _recall_other_wording(self, request: _Request) -> Recording | None:
+        question, least = request.question, request.caching.semantic
+        if self._semantic is None or question is None or least is None:
+            return None
+        name = await self._semantic.find(question, least, request.call)
+        return None if name is None else await self._recall(request, name)
+
+    async def _make(self, request: _Request, call: Call) -> AsyncGenerator[Whole]:
+        yield await self._answering.answer(request.prompt, request.plan, call)
+
+    async def _keep_answer(self, request: _Request, answers: Sequence[Whole]) -> None:
+        for _, completion in answers:
+            await self._keep(request, Recording.of_answer(completion))
+
+    async def _keep_stream(self, request: _Request, events: Sequence[Event]) -> None:
+        end = events[-1] if events else None
+        if isinstance(end, Completion) and len(events) <= MAX_EVENTS:
+            deltas = [event for event in events if isinstance(event, Delta)]
+            await self._keep(request, Recording.of_stream(deltas, end))
+
+    async def _keep(self, request: _Request, recording: Recording) -> None:
+        completion = recording.completion
+        # Another model's answer, after a failure, is not what this name stands for.
+        if completion.model != request.plan.models[0].id or not is_worth_keeping(completion):
+            return
+        data = recording.to_bytes()
+        if len(data) > MAX_BYTES:
+            return
+        name, ttl_s = request.name.partition("-")[0], request.caching.ttl_s
+        try:
+            await self._store.put(request.call.tenant, name, data, ttl_s=ttl_s)
+        except StoreUnavailableError:
+            return
+        if self._semantic is not None and request.question is not None:
+            await self._semantic.keep(request.question, name, ttl_s=ttl_s)
+
+    def _reuse(self, request: _Request, kept: Completion) -> Whole:
+        """What was kept, at no cost."""
+        return request.plan.decision, self._at_no_cost(request, kept)
+
+    def _share(self, request: _Request, answered: Completion) -> Whole:
+        """What another request is paying for, at no cost."""
+        decision = request.plan.decision
+        decision.cache = pb.CACHE_OUTCOME_COALESCED
+        model = next((model for model in request.plan.models if model.id == answered.model), None)
+        if model is not None:
+            decision = revise(decision, model, {})
+        return decision, self._at_no_cost(request, answered)
+
+    def _as_shared(self, request: _Request, event: Event) -> Event:
+        if isinstance(event, Decision):
+            shared = Decision()
+            shared.CopyFrom(event)
+            shared.cache = pb.CACHE_OUTCOME_COALESCED
+            return shared
+        if isinstance(event, Completion):
+            request.plan.decision.cache = pb.CACHE_OUTCOME_COALESCED
+            return self._at_no_cost(request, event)
+        return event
+
+    def _at_no_cost(self, request: _Request, answered: Completion) -> Completion:
+        self._note_hit(request.plan, answered, request.prompt.run_id, request.call)
+        free = Completion()
+        free.CopyFrom(answered)
+        free.usage.cost_micro_usd = 0
+        free.usage.model_calls = 0
+        return free
+
+
+def _without_message(completion: Completion) -> Completion:
+    """As streams end: the message only where it adds citations to what the deltas said."""
+    if not any(part.citations for part in completion.message.parts):
+        completion.ClearField("message")
+    return completion

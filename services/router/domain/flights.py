@@ -1,0 +1,141 @@
+"""Identical requests under way at once share one answer."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
+from typing import Generic, TypeVar
+
+from services.kit.call import Call
+from services.kit.errors import DeadlineExceeded, QuartetError, Unavailable
+
+T = TypeVar("T")
+OUT_OF_TIME = "the time given to this call is used up: allow more, or ask for less"
+Start = Callable[[Call], AsyncGenerator[T]]
+
+
+Finish = Callable[[Sequence[T]], Awaitable[None]]
+
+
+class Flight(Generic[T]):
+    """One answer under way: made by a task of its own, read by everyone who asked for it."""
+
+    def __init__(self, name: str, call: Call) -> None:
+        self.name = name
+        self.call = call
+        self.passengers = 0
+        self.task: asyncio.Task[None] | None = None
+        self.events: list[T] = []
+        self.has_landed = False
+        self._news = asyncio.Event()
+        self._error: QuartetError | None = None
+
+    async def read(self) -> AsyncGenerator[T]:
+        """Everything from the beginning, as it comes; raises what the answer ended with."""
+        place = 0
+        while True:
+            news = self._news
+            while place < len(self.events):
+                place += 1
+                yield self.events[place - 1]
+            if self.has_landed:
+                if self._error is not None:
+                    raise self._error
+                return
+            if news is self._news:
+                await news.wait()
+
+    def publish(self, event: T) -> None:
+        """Gives an event to all readers."""
+        self.events.append(event)
+        self._wake()
+
+    def land(self, error: QuartetError | None = None) -> None:
+        """Nothing more comes."""
+        self.has_landed, self._error = True, error
+        self._wake()
+
+    def _wake(self) -> None:
+        news, self._news = self._news, asyncio.Event()
+        news.set()
+
+
+class Flights(Generic[T]):
+    """Answers under way, by the hash of their request; there are never more than requests.
+
+    Args:
+        timeout_s: How long an answer may take, whatever the deadline of the request that began it.
+    """
+
+    def __init__(self, *, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
+        self._flights: dict[str, Flight[T]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def find(self, name: str) -> Flight[T] | None:
+        """The answer under way of that name."""
+        return self._flights.get(name)
+
+    def begin(self, name: str, start: Start[T], finish: Finish[T], call: Call) -> Flight[T]:
+        """Begins an answer on behalf of a call.
+
+        It is cancelled when nobody reads it any more, unless it is complete: then `finish` gets its events.
+        Until that is done, who comes late still reads it.
+        """
+        own = call.outgoing()
+        own.deadline = time.monotonic() + self._timeout_s
+        flight: Flight[T] = Flight(name, own)
+        self._flights[name] = flight
+        flight.task = asyncio.create_task(self._fly(flight, start(own), finish), name="flight")
+        self._tasks.add(flight.task)
+        flight.task.add_done_callback(self._tasks.discard)
+        return flight
+
+    async def read(self, flight: Flight[T], call: Call) -> AsyncGenerator[T]:
+        """The flight's events, within the call's own deadline; who leaves early leaves the others alone."""
+        flight.passengers += 1
+        try:
+            async with aclosing(flight.read()) as events:
+                while True:
+                    try:
+                        async with asyncio.timeout(call.remaining_s()):
+                            event = await anext(events)
+                    except StopAsyncIteration:
+                        return
+                    except TimeoutError:
+                        raise DeadlineExceeded(OUT_OF_TIME) from None
+                    yield event
+        finally:
+            flight.passengers -= 1
+            if not flight.passengers and not flight.has_landed and flight.task is not None:
+                self._forget(flight)
+                flight.task.cancel()
+
+    async def close(self) -> None:
+        """Cancels what is under way."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _fly(self, flight: Flight[T], events: AsyncGenerator[T], finish: Finish[T]) -> None:
+        try:
+            async with aclosing(events):
+                async for event in events:
+                    flight.publish(event)
+            flight.land()
+            await finish(flight.events)
+        except QuartetError as error:
+            flight.land(error)
+        finally:
+            self._forget(flight)
+            if not flight.has_landed:
+                flight.land(
+                    Unavailable(
+                        "the answer was broken off: try again", reason="ANSWER_INCOMPLETE", retry_after_s=1.0
+                    )
+                )
+
+    def _forget(self, flight: Flight[T]) -> None:
+        if self._flights.get(flight.name) is flight:
+            del self._flights[flight.name]

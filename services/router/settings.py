@@ -33,6 +33,8 @@ class Settings(KitSettings):
     detached_timeout_s: Seconds = 600.0
     """How long such a request may take, whatever its caller's deadline was."""
 
+    cache_timeout_s: Seconds = 0.05
+    """An answer that takes longer to find in the cache is taken for missing."""
     calibration_interval_s: Seconds = 30.0
     """Between looks for a newer calibration of the policies."""
     database_connections: int = Field(default=2, ge=1, le=10)

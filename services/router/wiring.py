@@ -227,7 +227,7 @@ def _with_cache(
     """The models behind the cache; without Redis there is none."""
     if not settings.redis_url:
         return answering
-    store = RedisCache(settings.redis_url)
+    store = RedisCache(settings.redis_url, timeout_s=settings.cache_timeout_s)
     stack.push_async_callback(store.close)
     semantic = SemanticCache(database.questions, embedder) if database.questions is not None else None
     cached = CachedAnswering(

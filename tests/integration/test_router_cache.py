@@ -51,6 +51,7 @@ async def router(
         redis_url=redis_url,
         database_url=database_url,
         config_dir=folder,
+        cache_timeout_s=5.0,
         max_retries=0,
     )
     async with build(settings) as (binding,), client_of("remote", SERVICE, binding.service) as client:

@@ -10,8 +10,7 @@ from redis.exceptions import RedisError
 
 from services.router.ports import StoreUnavailableError
 
-TIMEOUT_S = 0.05
-"""An answer that takes longer to find is not worth waiting for."""
+WRITE_TIMEOUT_S = 2.0
 REST_S = 1.0
 """After a failure the cache is not asked for this long."""
 
@@ -19,11 +18,19 @@ log = logging.getLogger(__name__)
 
 
 class RedisCache:
-    """`AnswerCache` made real."""
+    """`AnswerCache` made real.
 
-    def __init__(self, url: str) -> None:
+    Args:
+        timeout_s: An answer that takes longer to find is taken for missing.
+    """
+
+    def __init__(self, url: str, *, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
         self._redis = redis.Redis.from_url(
-            url, socket_timeout=2.0, socket_connect_timeout=2.0, max_connections=64
+            url,
+            socket_timeout=WRITE_TIMEOUT_S,
+            socket_connect_timeout=WRITE_TIMEOUT_S,
+            max_connections=64,
         )
         self._rests_until = 0.0
 
@@ -35,7 +42,7 @@ class RedisCache:
         """The answer of a name."""
         self._check()
         try:
-            async with asyncio.timeout(TIMEOUT_S):
+            async with asyncio.timeout(self._timeout_s):
                 data: Any = await self._redis.get(_key(tenant, name))
         except (RedisError, OSError, TimeoutError) as error:
             raise self._rest(error) from error
@@ -45,7 +52,7 @@ class RedisCache:
         """Keeps an answer."""
         self._check()
         try:
-            async with asyncio.timeout(2.0):
+            async with asyncio.timeout(WRITE_TIMEOUT_S):
                 await self._redis.set(_key(tenant, name), data, ex=ttl_s)
         except (RedisError, OSError, TimeoutError) as error:
             raise self._rest(error) from error

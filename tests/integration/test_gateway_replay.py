@@ -19,8 +19,9 @@ from services.gateway.domain.response_log import ResponseLog
 from services.gateway.settings import Settings
 from services.gateway.wiring import ORCHESTRATOR, PIPELINE, ROUTER, assemble
 from services.kit.call import Call
-from services.kit.client import local
+from services.kit.client import local, remote
 from services.kit.errors import AlreadyExists, FailedPrecondition, Unavailable
+from services.kit.serving import Server
 from services.kit.testing import client_of
 from tests.contract.gateway.neighbours import FakeKeys, FakeOrchestrator, FakePipeline, FakeRouter, say
 from tests.contract.gateway.test_native import ask, generation
@@ -125,6 +126,38 @@ async def test_a_gateway_that_stops_tells_who_followed_it_elsewhere(pair: Pair) 
     assert caught.value.reason == "ANSWER_INTERRUPTED"
     pair.router.pause.set()
     assert [event async for event in second.stream_generate(request, pair.call())][-1].HasField("end")
+
+
+async def test_a_gateway_that_drains_finishes_what_its_clients_left(redis_url: str) -> None:
+    router = FakeRouter(pause=asyncio.Event())
+    assert router.pause is not None
+    key, secret = make_key(tenant="acme", scopes=frozenset({"*"}))
+    request = StreamGenerateRequest(generation=generation(idempotency_key="k"))
+    metadata = {"authorization": f"Bearer {secret}"}
+    store = RedisResponseLog(redis_url, claim_timeout_s=5.0)
+    for is_second in (False, True):
+        log = ResponseLog(store, max_detached=8, timeout_s=60, max_bytes=100_000)
+        peers = (local(ROUTER, router), local(PIPELINE, FakePipeline()))
+        bindings = assemble(
+            Settings(), FakeKeys(key), *peers, local(ORCHESTRATOR, FakeOrchestrator()), responses=log
+        )
+        server = await Server(bindings, Settings(port=0, drain_timeout_s=10)).__aenter__()
+        client = remote(NATIVE, server.address)
+        call = Call.root(timeout_s=20, metadata=metadata)
+        if is_second:
+            assert (await _collect(client.stream_generate(request, call)))[-1].HasField("end")
+            assert call.response_headers["x-quartet-replayed"] == "true"
+        else:
+            async with aclosing(client.stream_generate(request, call)) as events:
+                await anext(events)
+        await client.close()
+        stopping = asyncio.create_task(server.__aexit__(None, None, None))
+        await asyncio.sleep(0.1)
+        assert is_second or not stopping.done()
+        router.pause.set()
+        await stopping
+    assert len(router.prompts) == 1
+    await store.close()
 
 
 async def test_what_is_kept_has_an_end_and_names_no_client_s_key(pair: Pair, redis_url: str) -> None:

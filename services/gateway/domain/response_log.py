@@ -9,10 +9,13 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from opentelemetry import trace
+
 from services.gateway.domain.headers import REPLAYED
 from services.gateway.domain.response_entries import Slot, StoreUnavailableError
 from services.gateway.domain.response_reader import KEEP_STREAM_S, Ask, OwnerLostError, Reader
 from services.gateway.domain.response_writer import CLAIM_S, LiveClient, Writer
+from services.kit import names
 from services.kit.call import Call
 from services.kit.errors import QuartetError, ResourceExhausted, Unavailable
 from services.kit.execution import Execution
@@ -77,8 +80,10 @@ class ResponseLog:
             try:
                 async with aclosing(self._follow(ask, call)) as messages:
                     async for message in messages:
-                        begun = True
-                        call.response_headers[REPLAYED] = "true"
+                        if not begun:
+                            begun = True
+                            call.response_headers[REPLAYED] = "true"
+                            trace.get_current_span().set_attribute(names.REPLAYED, True)
                         yield message
                 return
             except OwnerLostError:
@@ -105,6 +110,9 @@ class ResponseLog:
         except StoreUnavailableError as error:
             self._note_store(error)
             raise _no_store() from None
+        except asyncio.CancelledError:
+            await self._release(ask.slot, owner)  # the claim may be there, and nobody would answer it
+            raise
         self._note_store(None)
         if holder is not None:
             ask.check(holder)

@@ -276,6 +276,24 @@ async def test_an_owner_that_lost_its_claim_writes_nothing_more(
     assert [entry.kind for entry in entries] == [Kind.CLAIMED]
 
 
+async def test_a_client_that_goes_while_it_claims_leaves_no_claim_behind() -> None:
+    class Slow(FakeResponses):
+        async def claim(self, slot: Slot, fingerprint: str, owner: str, lapse_s: float) -> str | None:
+            await super().claim(slot, fingerprint, owner, lapse_s)
+            claimed.set()
+            await asyncio.sleep(10)
+            return None
+
+    claimed, slow, make = asyncio.Event(), Slow(), Maker()
+    asking = asyncio.create_task(read(log_of(slow), ask(), make))
+    await claimed.wait()
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    assert not slow.remaining_s(SLOT)
+    assert make.count == 0
+
+
 async def test_no_promise_is_made_while_the_store_is_down(store: FakeResponses, log: ResponseLog) -> None:
     store.is_down = True
     make = Maker()

@@ -1,7 +1,8 @@
 """The way in: who calls, whether they may, and whether what they send fits."""
 
+import time
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from quartet.router.v1 import router_pb2
@@ -29,10 +30,17 @@ class Caller:
 
     def outgoing(self, *, timeout_s: float | None = None) -> Call:
         """The call to a peer on this caller's behalf, with the time that the caller, or else we, allow."""
-        remaining_s = self.call.remaining_s()
-        allowed_s = remaining_s - min(MOST_RESERVE_S, remaining_s / 10)
+        allowed_s = self._allowed_s()
         wanted_s = self.options.timeout_s or timeout_s
         return self.call.outgoing(timeout_s=allowed_s if wanted_s is None else min(allowed_s, wanted_s))
+
+    def waiting(self) -> Call:
+        """This call, as long as it may wait for what goes on without it; it shares the response headers."""
+        return replace(self.call, deadline=time.monotonic() + self._allowed_s())
+
+    def _allowed_s(self) -> float:
+        remaining_s = self.call.remaining_s()
+        return remaining_s - min(MOST_RESERVE_S, remaining_s / 10)
 
 
 class Admission:

@@ -86,7 +86,7 @@ class Front:
             if ask is None:
                 return await self._answer(caller, order)
             return await self._responses.answer(
-                ask, lambda own: self._answer(replace(caller, call=own), order), caller.call
+                ask, lambda own: self._answer(replace(caller, call=own), order), caller.waiting()
             )
 
     async def stream(
@@ -100,7 +100,7 @@ class Front:
                 self._stream(caller, order)
                 if ask is None
                 else self._responses.stream(
-                    ask, lambda own: self._stream(replace(caller, call=own), order), caller.call
+                    ask, lambda own: self._stream(replace(caller, call=own), order), caller.waiting()
                 )
             )
             async with aclosing(served) as events:

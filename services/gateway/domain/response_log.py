@@ -131,7 +131,7 @@ class ResponseLog:
         task = asyncio.create_task(self._run(ask, make, own, owner, client), name="detached-answer")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
-        async with aclosing(client.read()) as messages:
+        async with aclosing(client.read(call.deadline)) as messages:
             async for message in messages:
                 yield message
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncGenerator, Callable
 from typing import TYPE_CHECKING
 
 from services.gateway.domain.response_entries import Kind, Slot, StoreUnavailableError
-from services.kit.errors import QuartetError
+from services.kit.errors import DeadlineExceeded, QuartetError
 
 if TYPE_CHECKING:
     from services.gateway.ports import ResponseStore
@@ -140,10 +140,10 @@ class LiveClient:
         if not self._is_gone:
             await self._queue.put(item)
 
-    async def read(self) -> AsyncGenerator[bytes]:
-        """The messages; leaving it means that the client is gone."""
+    async def read(self, deadline: float) -> AsyncGenerator[bytes]:
+        """The messages until `deadline` of `time.monotonic()`; leaving it means that the client is gone."""
         try:
-            while (item := await self._queue.get()) is not None:
+            while (item := await self._next(deadline)) is not None:
                 if isinstance(item, QuartetError):
                     raise item
                 yield item
@@ -151,3 +151,13 @@ class LiveClient:
             self._is_gone = True
             while not self._queue.empty():
                 self._queue.get_nowait()
+
+    async def _next(self, deadline: float) -> bytes | QuartetError | None:
+        try:
+            async with asyncio.timeout_at(deadline):
+                return await self._queue.get()
+        except TimeoutError:
+            message = (
+                "the answer is still being made, and this call's time is used up: ask again with its key"
+            )
+            return DeadlineExceeded(message)

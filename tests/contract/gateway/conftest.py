@@ -30,6 +30,7 @@ class Gateway:
     keys: FakeKeys
     secret: str
     responses: FakeResponses = field(default_factory=FakeResponses)
+    log: ResponseLog | None = None
     clients: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -82,6 +83,7 @@ async def gateway(request: pytest.FixtureRequest) -> AsyncIterator[Gateway]:
         orchestrator = await stack.enter_async_context(client_of(kind, ORCHESTRATOR, gateway.orchestrator))
         log = ResponseLog(gateway.responses, max_detached=16, timeout_s=60, max_bytes=100_000)
         stack.push_async_callback(log.close)
+        gateway.log = log
         for binding in assemble(Settings(), gateway.keys, router, pipeline, orchestrator, responses=log):
             client = await stack.enter_async_context(client_of(kind, binding.service_name, binding.service))
             gateway.clients[binding.service_name.removeprefix(f"{PACKAGE}.")] = client

@@ -259,6 +259,32 @@ async def test_a_dialect_s_stream_ends_in_one_error_for_all_who_follow_it(
     assert len(gateway.router.prompts) == 1
 
 
+@pytest.mark.parametrize("dialect", METHODS)
+@pytest.mark.parametrize("end", ["out of time", "stopped"])
+async def test_a_stream_that_is_cut_short_ends_in_one_error_for_its_client_and_who_follows(
+    gateway: Gateway, dialect: str, end: str
+) -> None:
+    gateway.router.pause = asyncio.Event()
+    asking = []
+    for _ in range(2):
+        call = gateway.call(idempotency_key="k")
+        call.deadline -= 8.5 if end == "out of time" else 0
+        asking.append(asyncio.create_task(gateway.post(*METHODS[dialect], body(stream=True), call)))
+    await gateway.router.asked.wait()
+    await asyncio.sleep(0.2)
+    if end == "stopped":
+        assert gateway.log is not None
+        await gateway.log.drain(0.01)
+    reason = b"DEADLINE_EXCEEDED" if end == "out of time" else b"ANSWER_INTERRUPTED"
+    for answers in await asyncio.gather(*asking):
+        frames = b"".join(answer.data for answer in answers)
+        assert frames.count(b'"error":') == frames.count(reason) == 1
+        assert reason in answers[-1].data
+        assert b"Hello" in frames
+    assert gateway.router.closed.is_set() is (end == "stopped")
+    gateway.router.pause.set()
+
+
 async def test_what_cannot_be_taken_up_is_said_so(gateway: Gateway) -> None:
     request = StreamGenerateRequest(generation=generation(), from_event_number=3)
     missing = await error_of(gateway, request)

@@ -25,6 +25,20 @@ class Settings(KitSettings):
     edge_url: str = Field(default="", validation_alias="QUARTET_URL")
     """This suite's own edge, which is no model provider."""
 
+    https_proxy: str = Field(default="", validation_alias="HTTPS_PROXY", repr=False)
+    """http://[user:password@]host:port by which providers at https addresses are reached."""
+    no_proxy: str = Field(default="", validation_alias="NO_PROXY")
+    """Hosts that are reached directly all the same, separated by commas."""
+
+    connect_timeout_s: Seconds = 10.0
+    """How long a connection to a provider may take."""
+    first_token_timeout_s: Seconds = 120.0
+    """How long a stream may be silent before its first word."""
+    between_tokens_timeout_s: Seconds = 60.0
+    """How long a stream may be silent after it."""
+    max_answer_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
+    """The longest whole answer of a provider; a stream may have eight times as much, envelopes included."""
+
     max_retries: int = Field(default=2, ge=0, le=10)
     """Further attempts at one model, before its first word."""
     embedder_threads: int = Field(default=1, ge=1, le=64)

@@ -14,17 +14,24 @@ from services.kit import telemetry
 from services.kit.binding import Binding
 from services.kit.errors import Unavailable
 from services.kit.settings import SettingsError
+from services.router.adapters.anthropic.provider import DEFAULT_BASE_URL as ANTHROPIC_URL
+from services.router.adapters.anthropic.provider import AnthropicProvider
 from services.router.adapters.config.models import ServerAddress, read_models
 from services.router.adapters.config.routes import read_routes
 from services.router.adapters.extractive.provider import ExtractiveProvider
+from services.router.adapters.http.client import HttpClient
+from services.router.adapters.http.dialing import Dialer, Egress
 from services.router.adapters.local_embeddings import LocalEmbeddings
 from services.router.adapters.metered import Instruments, MeteredEmbedder, MeteredProvider
 from services.router.adapters.minilm.embedder import MiniLMEmbedder
+from services.router.adapters.openai.provider import DEFAULT_BASE_URL as OPENAI_URL
+from services.router.adapters.openai.provider import OpenAIProvider
 from services.router.adapters.postgres.journal import DECISIONS, LEDGER, PostgresJournal
 from services.router.adapters.postgres.outcomes import TIMEOUT_S, PostgresOutcomes
 from services.router.adapters.postgres.questions import PostgresQuestions
 from services.router.adapters.redis.answers import RedisAnswers
 from services.router.adapters.redis.cache import RedisCache
+from services.router.adapters.transport import COMMON_HEADERS, NO_KEY, Patience, Transport
 from services.router.domain.answering import Answering, RetryPolicy
 from services.router.domain.cached_answering import CachedAnswering
 from services.router.domain.catalogue import LOCAL, Dialect, ProviderState
@@ -64,7 +71,7 @@ async def build(
         await database.open()
         baseline = catalogue.find(routes.baseline).prices
         instruments = Instruments(telemetry.tracer(), telemetry.meter(), database.ledger, baseline)
-        providers = _Providers(stack, instruments)
+        providers = _Providers(stack, instruments, settings)
         providers.add_openai(
             "openai",
             settings.openai_base_url,
@@ -121,14 +128,18 @@ async def build(
 
 
 class _Providers:
-    """The providers while they are being collected; the stack closes them.
+    """The providers while they are being collected; the stack closes them."""
 
-    The vendors' SDKs take seconds to import, so that is done for those that are configured.
-    """
-
-    def __init__(self, stack: AsyncExitStack, instruments: Instruments) -> None:
+    def __init__(self, stack: AsyncExitStack, instruments: Instruments, settings: Settings) -> None:
         self._stack = stack
         self._instruments = instruments
+        self._egress = Egress(proxy=settings.https_proxy, direct=settings.no_proxy)
+        self._connect_timeout_s = settings.connect_timeout_s
+        self._patience = Patience(
+            first_token_s=settings.first_token_timeout_s,
+            between_tokens_s=settings.between_tokens_timeout_s,
+            max_answer_bytes=settings.max_answer_bytes,
+        )
         self.states: dict[str, ProviderState] = {}
         self.models: dict[str, ModelProvider] = {}
         self.embedders: dict[str, EmbeddingProvider] = {}
@@ -138,10 +149,7 @@ class _Providers:
             missing = ()
         self.states[name] = ProviderState(name=name, dialect=Dialect.OPENAI, missing=missing)
         if not missing:
-            from services.router.adapters.openai.provider import OpenAIProvider
-
-            provider = OpenAIProvider(name=name, base_url=base_url, api_key=api_key)
-            self._stack.push_async_callback(provider.close)
+            provider = OpenAIProvider(self._connect(name, base_url or OPENAI_URL, api_key))
             self.models[name] = MeteredProvider(provider, self._instruments)
             self.embedders[name] = MeteredEmbedder(provider, self._instruments)
 
@@ -150,11 +158,15 @@ class _Providers:
             missing = ()
         self.states[name] = ProviderState(name=name, dialect=Dialect.ANTHROPIC, missing=missing)
         if not missing:
-            from services.router.adapters.anthropic.provider import AnthropicProvider
-
-            provider = AnthropicProvider(name=name, base_url=base_url, api_key=api_key)
-            self._stack.push_async_callback(provider.close)
+            provider = AnthropicProvider(self._connect(name, base_url or ANTHROPIC_URL, api_key))
             self.models[name] = MeteredProvider(provider, self._instruments)
+
+    def _connect(self, name: str, url: str, api_key: str) -> Transport:
+        dialer = Dialer(url, connect_timeout_s=self._connect_timeout_s, egress=self._egress)
+        headers = {**COMMON_HEADERS, "authorization": f"Bearer {api_key or NO_KEY}"}
+        transport = Transport(HttpClient(url, dialer, headers), self._patience, provider=name)
+        self._stack.push_async_callback(transport.close)
+        return transport
 
     async def add_local(self, settings: Settings) -> MiniLMEmbedder:
         embedder = MiniLMEmbedder(settings.artifacts_dir / "minilm", threads=settings.embedder_threads)

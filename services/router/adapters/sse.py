@@ -1,7 +1,5 @@
 """Reads server-sent events off a stream of bytes: the data of each, and nothing else."""
 
-from collections.abc import AsyncIterable, AsyncIterator
-
 MAX_EVENT_BYTES = 8 * 1024 * 1024
 """Longest event; more is a fault of the sender."""
 
@@ -10,23 +8,44 @@ class EventTooLongError(Exception):
     """An event has no end within MAX_EVENT_BYTES."""
 
 
-async def read_events(chunks: AsyncIterable[bytes]) -> AsyncIterator[bytes]:
-    """The data of each event that is complete; several `data:` lines are joined by line feeds.
+class EventReader:
+    """Puts events together from bytes as they come.
 
     Field names other than `data` are passed over, comments too: the events of the model providers carry
-    their type in the data as well. Raises EventTooLongError.
+    their type in the data as well. Several `data:` lines of an event are joined by line feeds.
     """
-    pending = b""
-    data: list[bytes] = []
-    async for chunk in chunks:
-        lines = (pending + chunk).split(b"\n")
-        pending = lines.pop()
+
+    __slots__ = ("_data", "_data_bytes", "_pending", "_pending_bytes")
+
+    def __init__(self) -> None:
+        self._pending: list[bytes] = []
+        self._data: list[bytes] = []
+        self._pending_bytes = self._data_bytes = 0
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """The data of each event that is complete now; raises EventTooLongError."""
+        lines = chunk.split(b"\n")
+        if len(lines) > 1 and self._pending:
+            lines[0] = b"".join((*self._pending, lines[0]))
+            self._pending = []
+            self._pending_bytes = 0
+        rest = lines.pop()
+        events: list[bytes] = []
+        data = self._data
         for line in lines:
-            text = line.removesuffix(b"\r")
-            if text.startswith(b"data:"):
-                data.append(text[5:].removeprefix(b" "))
-            elif not text and data:
-                yield data[0] if len(data) == 1 else b"\n".join(data)
-                data = []
-        if len(pending) + sum(map(len, data)) > MAX_EVENT_BYTES:
+            if line.startswith(b"data:"):
+                data.append(line[5:].removesuffix(b"\r").removeprefix(b" "))
+                self._data_bytes += len(line)
+            elif line in _BLANK and data:
+                events.append(data[0] if len(data) == 1 else b"\n".join(data))
+                data.clear()
+                self._data_bytes = 0
+        if rest:
+            self._pending.append(rest)
+            self._pending_bytes += len(rest)
+        if self._pending_bytes + self._data_bytes > MAX_EVENT_BYTES:
             raise EventTooLongError
+        return events
+
+
+_BLANK = (b"", b"\r")

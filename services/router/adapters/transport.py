@@ -1,51 +1,95 @@
-"""Posts JSON by a vendor's SDK client, and turns every way of failing into an error of the tree.
+"""Posts JSON to a provider, and turns every way of failing into an error of the tree."""
 
-The SDKs own addresses, headers and connection pools; bodies are written and read here as bytes, since
-building the SDKs' objects for every chunk would cost more than all the rest.
-"""
-
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+import time
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from time import monotonic, time
 from typing import Any
 
-import httpx2
 import orjson
 
 from services.kit.call import Call
 from services.kit.errors import QuartetError
-from services.router.adapters.sse import EventTooLongError, read_events
+from services.router.adapters.http.client import HttpClient, Response
+from services.router.adapters.http.connection import HttpError, SilentError
+from services.router.adapters.http.dialing import UnreachableError
+from services.router.adapters.sse import EventReader, EventTooLongError
 from services.router.domain import failures
 
-CONNECT_TIMEOUT_S = 10.0
-DRAIN_TIMEOUT_S = 0.05
-MAX_BODY_BYTES = 32 * 1024 * 1024
+JSON = "application/json"
+EVENT_STREAM = "text/event-stream"
+
+COMMON_HEADERS = {
+    "accept": JSON,
+    "accept-encoding": "identity",
+    "content-type": JSON,
+    "user-agent": "quartet",
+}
+"""Of every request; the accepted type is that of the vendors' own clients, for streams, too."""
+
+NO_KEY = "none"
+"""Sent where a server wants no key: some want at least the header."""
+
+MAX_REFUSAL_BYTES = 1024 * 1024
+STREAM_FACTOR = 8
+"""How much longer than a whole answer a stream of it may be: each token comes in an envelope of its own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class SdkErrors:
-    """The classes by which an SDK names its failures."""
+class Patience:
+    """How long and how much a provider may take, within the deadline of the call.
 
-    status: type[Exception]
-    timeout: type[Exception]
-    connection: type[Exception]
-
-
-class SdkTransport:
-    """A vendor's SDK client, used for raw requests.
-
-    Args:
-        client: `AsyncOpenAI` or `AsyncAnthropic`, with its own retries off.
-        stream_type: The SDK's stream class, which its raw mode wants named.
+    Attributes:
+        first_token_s: Longest silence of a stream before its first word.
+        between_tokens_s: Longest silence after it, in streams.
+        max_answer_bytes: Longest whole answer.
     """
 
-    def __init__(self, client: Any, stream_type: type[Any], errors: SdkErrors, *, provider: str) -> None:
+    first_token_s: float = 120.0
+    between_tokens_s: float = 60.0
+    max_answer_bytes: int = 64 * 1024 * 1024
+
+
+class EventStream:
+    """A stream of events that a provider has begun."""
+
+    def __init__(self, response: Response, patience: Patience, deadline: float) -> None:
+        self._response = response
+        self._reader = EventReader()
+        self._patience = patience
+        self._deadline = deadline
+        self.has_word = False
+        """Set by its reader at the answer's first word: from then on silence is borne less long."""
+
+    async def read(self) -> list[bytes]:
+        """The data of the events that have come since; waits for some, and is empty at the end.
+
+        Silence is counted between whole events: bytes that drip are none.
+        """
+        patience = self._patience
+        silence_s = patience.between_tokens_s if self.has_word else patience.first_token_s
+        self._response.allow(min(self._deadline, time.monotonic() + silence_s))
+        while chunk := await self._response.read():
+            if events := self._reader.feed(chunk):
+                return events
+        return []
+
+    def finish(self) -> None:
+        """Tells that nothing more is expected, so that the connection can be used again."""
+        self._response.is_over = True
+
+
+class Transport:
+    """Requests to one provider.
+
+    Args:
+        provider: Its name in `models.yaml`.
+    """
+
+    def __init__(self, client: HttpClient, patience: Patience, *, provider: str) -> None:
         self._client = client
-        self._stream_type = stream_type
-        self._errors = errors
+        self._patience = patience
         self.provider = provider
 
     async def close(self) -> None:
@@ -53,39 +97,19 @@ class SdkTransport:
         await self._client.close()
 
     async def post(
-        self, path: str, body: bytes, *, model: str, call: Call, headers: Mapping[str, str] | None = None
+        self, path: str, body: bytes, *, model: str, call: Call, headers: Mapping[str, str]
     ) -> Any:
         """The JSON that comes back; raises errors of `domain.failures`."""
-        content = bytearray()
-        async with self._open(path, body, model, call, "application/json", headers) as response:
-            async for chunk in response.aiter_bytes():
-                content += chunk
-                if len(content) > MAX_BODY_BYTES:
-                    raise failures.interrupted(self.provider, model, f"more than {MAX_BODY_BYTES} bytes")
-        return self.read_json(bytes(content), model)
+        async with self._open(path, body, JSON, model, call, headers) as response:
+            return self.read_json(await _read_all(response), model)
 
+    @asynccontextmanager
     async def stream(
-        self,
-        path: str,
-        body: bytes,
-        *,
-        is_last: Callable[[bytes], bool],
-        model: str,
-        call: Call,
-        headers: Mapping[str, str] | None = None,
-    ) -> AsyncGenerator[bytes | None]:
-        """None once the provider has accepted, then the data of each event.
-
-        Raises errors of `domain.failures`.
-        """
-        async with self._open(path, body, model, call, "text/event-stream", headers) as response:
-            yield None
-            chunks = response.aiter_bytes()
-            async for data in read_events(chunks):
-                yield data
-                if is_last(data):
-                    await _drain(chunks)
-                    return
+        self, path: str, body: bytes, *, model: str, call: Call, headers: Mapping[str, str]
+    ) -> AsyncGenerator[EventStream]:
+        """The events that come back, once the provider has accepted; raises errors of `domain.failures`."""
+        async with self._open(path, body, EVENT_STREAM, model, call, headers) as response:
+            yield EventStream(response, self._patience, call.deadline)
 
     def read_json(self, content: bytes, model: str) -> Any:
         """Parses what a provider sent; raises `interrupted` when it is no JSON."""
@@ -96,76 +120,66 @@ class SdkTransport:
 
     @asynccontextmanager
     async def _open(
-        self,
-        path: str,
-        body: bytes,
-        model: str,
-        call: Call,
-        media_type: str,
-        headers: Mapping[str, str] | None,
-    ) -> AsyncGenerator[httpx2.Response]:
-        remaining_s = call.remaining_s()
-        response: httpx2.Response | None = None
+        self, path: str, body: bytes, media_type: str, model: str, call: Call, headers: Mapping[str, str]
+    ) -> AsyncGenerator[Response]:
+        call.remaining_s()
+        due, max_bytes = call.deadline, self._patience.max_answer_bytes
+        if media_type == EVENT_STREAM:
+            due = min(due, time.monotonic() + self._patience.first_token_s)
+            max_bytes *= STREAM_FACTOR
+        accepted = False
         try:
-            response = await self._client.post(
-                path,
-                cast_to=httpx2.Response,
-                content=body,
-                options={
-                    "timeout": httpx2.Timeout(remaining_s, connect=min(CONNECT_TIMEOUT_S, remaining_s)),
-                    "headers": {"content-type": "application/json", **(headers or {})},
-                },
-                stream=True,
-                stream_cls=self._stream_type,
-            )
-            received = response.headers.get("content-type", "").partition(";")[0].strip().lower()
-            if received != media_type:
-                detail = f"it came as {received or 'nothing'} instead of {media_type}"
-                raise failures.interrupted(self.provider, model, detail)
-            yield response
-        except self._errors.status as error:
-            raise self._refusal(error, model) from None
-        except (self._errors.timeout, httpx2.TimeoutException) as error:
-            raise self._timeout(error, model, call) from None
-        except self._errors.connection as error:
-            detail = type(error.__cause__ or error).__name__
-            raise failures.unreachable(self.provider, model, detail) from None
-        except httpx2.RequestError as error:
-            raise failures.interrupted(self.provider, model, type(error).__name__) from None
+            async with await self._client.post(path, body, headers, due=due, max_bytes=max_bytes) as response:
+                accepted = True
+                if not 200 <= response.status < 300:
+                    raise await self._refusal(response, model)
+                self._check_type(response, media_type, model)
+                yield response
+        except HttpError as error:
+            raise self._translate(error, model, call, accepted=accepted) from None
         except EventTooLongError:
             raise failures.interrupted(self.provider, model, "an event has no end") from None
-        finally:
-            if response is not None:
-                await response.aclose()
 
-    def _refusal(self, error: Any, model: str) -> QuartetError:
-        body = error.body
+    def _check_type(self, response: Response, media_type: str, model: str) -> None:
+        received = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if received != media_type:
+            detail = f"it came as {received or 'nothing'} instead of {media_type}"
+            raise failures.interrupted(self.provider, model, detail)
+        coding = response.headers.get("content-encoding", "identity")
+        if coding != "identity":
+            raise failures.interrupted(self.provider, model, f"it came as {coding}, which was not asked for")
+
+    async def _refusal(self, response: Response, model: str) -> QuartetError:
+        try:
+            body = orjson.loads(await _read_all(response, MAX_REFUSAL_BYTES))
+        except orjson.JSONDecodeError:
+            body = None
         fields = body.get("error", body) if isinstance(body, dict) else {}
-        message = fields.get("message", "") if isinstance(fields, dict) else ""
+        message = fields.get("message", "") if isinstance(fields, dict) else fields
         return failures.from_http_status(
-            error.status_code,
+            response.status,
             message if isinstance(message, str) else "",
             provider=self.provider,
             model=model,
-            retry_after_s=_retry_after_s(error.response.headers),
+            retry_after_s=_retry_after_s(response.headers),
         )
 
-    def _timeout(self, error: Exception, model: str, call: Call) -> QuartetError:
-        """No connection while there is time left means a provider that cannot be reached."""
-        cause = error.__cause__ or error
-        if isinstance(cause, httpx2.ConnectTimeout) and call.deadline > monotonic():
-            return failures.unreachable(self.provider, model, "no connection")
-        return failures.out_of_time(self.provider, model)
+    def _translate(self, error: HttpError, model: str, call: Call, *, accepted: bool) -> QuartetError:
+        if isinstance(error, (SilentError, UnreachableError)) and call.deadline <= time.monotonic():
+            return failures.out_of_time(self.provider, model)
+        if accepted:
+            return failures.interrupted(self.provider, model, str(error))
+        return failures.unreachable(self.provider, model, str(error))
 
 
-async def _drain(chunks: AsyncIterator[bytes]) -> None:
-    """Reads what follows the last event, nothing as a rule: only then is the connection used again."""
-    try:
-        async with asyncio.timeout(DRAIN_TIMEOUT_S):
-            async for _ in chunks:
-                pass
-    except TimeoutError:
-        return
+async def _read_all(response: Response, max_bytes: int | None = None) -> bytes:
+    """The body, cut after `max_bytes`."""
+    chunks: list[bytes] = []
+    size = 0
+    while (max_bytes is None or size < max_bytes) and (chunk := await response.read()):
+        chunks.append(chunk)
+        size += len(chunk)
+    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
 
 def _retry_after_s(headers: Mapping[str, str]) -> float | None:
@@ -182,6 +196,6 @@ def _retry_after_s(headers: Mapping[str, str]) -> float | None:
     except ValueError:
         pass
     try:
-        return max(0.0, parsedate_to_datetime(seconds).timestamp() - time()) if seconds else None
+        return max(0.0, parsedate_to_datetime(seconds).timestamp() - time.time()) if seconds else None
     except ValueError:
         return None

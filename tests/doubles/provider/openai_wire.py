@@ -43,6 +43,7 @@ def read_prompt(body: Mapping[str, Any]) -> Prompt:
         tools=tuple(
             Tool(name=tool["function"]["name"], schema=tool["function"].get("parameters") or {})
             for tool in tools
+            if "function" in tool
         ),
         tool_choice=_tool_choice(body.get("tool_choice")),
         cacheable=prefix[:_CACHE_PREFIX_CHARS] if len(prefix) >= _CACHE_PREFIX_CHARS else "",

@@ -7,6 +7,7 @@ import orjson
 
 from quartet.common.v1 import generation_pb2 as pb
 from quartet.common.v1.message_pb2 import ROLE_ASSISTANT, Citation, Message, Part, Thinking, ToolCall
+from services.router.adapters.provider import MalformedAnswerError
 
 _FINISH = {
     "end_turn": pb.FINISH_REASON_STOP,
@@ -17,10 +18,6 @@ _FINISH = {
     "pause_turn": pb.FINISH_REASON_PAUSE,
     "refusal": pb.FINISH_REASON_REFUSAL,
 }
-
-
-class MalformedAnswerError(Exception):
-    """The answer lacks what its format demands; the message says what."""
 
 
 def decode_completion(body: Any) -> pb.Completion:
@@ -118,6 +115,11 @@ class StreamDecoder:
                     self.is_finished = True
         except (KeyError, TypeError, AttributeError) as error:
             raise MalformedAnswerError(f"no event of a message: {error!r}") from None
+
+    @property
+    def is_last(self) -> bool:
+        """Nothing follows the event that ends the message."""
+        return self.is_finished
 
     def completion(self) -> pb.Completion:
         """The end of the answer, without its message."""

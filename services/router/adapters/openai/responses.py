@@ -7,6 +7,7 @@ import orjson
 
 from quartet.common.v1 import generation_pb2 as pb
 from quartet.common.v1.message_pb2 import ROLE_ASSISTANT, Message, Part, Thinking, ToolCall
+from services.router.adapters.provider import MalformedAnswerError
 
 _FINISH = {
     "stop": pb.FINISH_REASON_STOP,
@@ -16,10 +17,6 @@ _FINISH = {
     "content_filter": pb.FINISH_REASON_CONTENT_FILTER,
 }
 _TEXT, _REASONING, _REFUSAL = "text", "reasoning", "refusal"
-
-
-class MalformedAnswerError(Exception):
-    """The answer lacks what its format demands; the message says what."""
 
 
 def decode_completion(body: Any) -> pb.Completion:
@@ -83,6 +80,9 @@ def _finish(reason: str | None, *, refused: bool) -> pb.FinishReason.ValueType:
 
 class StreamDecoder:
     """Puts the chunks of one answer together; `is_finished` tells a whole answer from one that broke off."""
+
+    is_last = False
+    """The stream's end is no event of the answer's."""
 
     def __init__(self) -> None:
         self.is_finished = False

@@ -1,6 +1,5 @@
 """Looks for an answer before a model is asked: under way now, given before, or given to another wording."""
 
-import secrets
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -83,6 +82,12 @@ class CachedAnswering:
         request = self._admit(prompt, plan, call)
         if request is None:
             return await self._answering.answer(prompt, plan, call)
+        if not request.permission.may_read:
+            # A fresh answer is shared with nobody, and kept before it is given: what is asked next finds it.
+            plan.decision.cache = pb.CACHE_OUTCOME_MISS
+            decision, completion = await self._answering.answer(prompt, plan, call)
+            await self._keep(request, Recording.of_answer(completion))
+            return decision, completion
         flight, found = await self._look(request, self._answers)
         if found is not None:
             return self._reuse(request, found.completion)
@@ -108,6 +113,11 @@ class CachedAnswering:
                 async for event in events:
                     yield event
             return
+        if not request.permission.may_read:
+            async with aclosing(self._stream_fresh(request)) as events:
+                async for event in events:
+                    yield event
+            return
         flight, found = await self._look(request, self._streams)
         if found is not None:
             decision, completion = self._reuse(request, found.completion)
@@ -119,6 +129,17 @@ class CachedAnswering:
         async with aclosing(self._stream_flight(request, flight)) as events:
             async for event in events:
                 yield event
+
+    async def _stream_fresh(self, request: _Request) -> AsyncGenerator[Event]:
+        """As `answer` does for a request that wants a fresh answer."""
+        request.plan.decision.cache = pb.CACHE_OUTCOME_MISS
+        heard: list[Event] = []
+        stream = self._answering.stream(request.prompt, request.plan, request.call)
+        async with aclosing(stream) as events:
+            async for event in events:
+                heard.append(event)
+                yield event
+        await self._keep_stream(request, heard)
 
     async def _stream_flight(self, request: _Request, found: Flight[Event] | None) -> AsyncGenerator[Event]:
         """The answer that another request began, or else one that begins now."""
@@ -158,20 +179,17 @@ class CachedAnswering:
             call=call,
             caching=caching,
             permission=permission,
-            # A request that wants a fresh answer shares none.
-            name=name if permission.may_read else f"{name}-{secrets.token_hex(8)}",
+            name=name,
             question=question,
         )
 
     async def _look(
         self, request: _Request, flights: Flights[T]
     ) -> tuple[Flight[T] | None, Recording | None]:
-        """An answer under way, or one given before; neither for a request that wants a fresh one."""
-        if not request.permission.may_read:
-            return None, None
+        """An answer under way, or one given before."""
         flight = flights.find(request.name)
-        if flight is not None:
-            return flight, None
+        if flight is not None and not flight.has_landed:
+            return _boarded(request, flight), None
         recording = await self._recall(request, request.name)
         if recording is not None:
             request.plan.decision.cache = pb.CACHE_OUTCOME_EXACT_HIT
@@ -180,8 +198,9 @@ class CachedAnswering:
         if recording is not None:
             request.plan.decision.cache = pb.CACHE_OUTCOME_SEMANTIC_HIT
             return None, recording
-        # While this one looked, another may have begun.
-        return flights.find(request.name), None
+        # While this one looked, another may have begun; one that has landed is being kept just now.
+        flight = flights.find(request.name)
+        return None if flight is None else _boarded(request, flight), None
 
     async def _recall(self, request: _Request, name: str) -> Recording | None:
         try:
@@ -218,7 +237,7 @@ class CachedAnswering:
         data = recording.to_bytes()
         if len(data) > MAX_BYTES:
             return
-        name, ttl_s = request.name.partition("-")[0], request.caching.ttl_s
+        name, ttl_s = request.name, request.caching.ttl_s
         try:
             await self._store.put(request.call.tenant, name, data, ttl_s=ttl_s)
         except StoreUnavailableError:
@@ -233,7 +252,6 @@ class CachedAnswering:
     def _share(self, request: _Request, answered: Completion) -> Whole:
         """What another request is paying for, at no cost."""
         decision = request.plan.decision
-        decision.cache = pb.CACHE_OUTCOME_COALESCED
         model = next((model for model in request.plan.models if model.id == answered.model), None)
         if model is not None:
             decision = revise(decision, model, {})
@@ -243,10 +261,9 @@ class CachedAnswering:
         if isinstance(event, Decision):
             shared = Decision()
             shared.CopyFrom(event)
-            shared.cache = pb.CACHE_OUTCOME_COALESCED
+            shared.cache = request.plan.decision.cache
             return shared
         if isinstance(event, Completion):
-            request.plan.decision.cache = pb.CACHE_OUTCOME_COALESCED
             return self._at_no_cost(request, event)
         return event
 
@@ -257,6 +274,13 @@ class CachedAnswering:
         free.usage.cost_micro_usd = 0
         free.usage.model_calls = 0
         return free
+
+
+def _boarded(request: _Request, flight: Flight[T]) -> Flight[T]:
+    """The flight, with the decision saying how it came to serve."""
+    landed = flight.has_landed
+    request.plan.decision.cache = pb.CACHE_OUTCOME_EXACT_HIT if landed else pb.CACHE_OUTCOME_COALESCED
+    return flight
 
 
 def _without_message(completion: Completion) -> Completion:

@@ -4,6 +4,7 @@ import typer
 
 from services.cli.commands import (
     ask,
+    certs,
     chat,
     documents,
     envoy_config,
@@ -35,6 +36,7 @@ app.command()(up.up)
 app.command()(serve.serve)
 app.command()(migrate.migrate)
 app.command()(envoy_config.envoy_config)
+app.command()(certs.certs)
 app.command()(ingest.ingest)
 app.command()(ask.ask)
 app.command()(chat.chat)

@@ -163,15 +163,15 @@ class Client:
 @asynccontextmanager
 async def connect(settings: ClientSettings) -> AsyncIterator[Client]:
     """A client of the edge that the settings name; nothing is sent before the first call."""
-    channel = open_channel(settings.url)
+    channel = open_channel(settings)
     try:
         yield Client(settings, channel, settings.read_key())
     finally:
         await channel.close()
 
 
-def open_channel(url: str) -> Channel:
-    """The channel to an `http` or `https` address."""
-    parts = urlsplit(url)
-    tls = parts.scheme == "https"
-    return Channel(parts.netloc if parts.port else f"{parts.netloc}:{443 if tls else 80}", tls=tls)
+def open_channel(settings: ClientSettings) -> Channel:
+    """The channel to the edge; raises SettingsError for a certificate that cannot be read."""
+    parts = urlsplit(settings.url)
+    tls = settings.read_credentials() if parts.scheme == "https" else None
+    return Channel(parts.netloc if parts.port else f"{parts.netloc}:{80 if tls is None else 443}", tls=tls)

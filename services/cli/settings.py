@@ -3,11 +3,12 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
+from services.kit.channel import Credentials
 from services.kit.settings import KitSettings, Port, SettingsError
 
 SERVICES = ("router", "pipeline", "orchestrator", "gateway")
@@ -28,6 +29,15 @@ class StackSettings(KitSettings):
     envoy_admin_port: Port = 9901
     client_rps: int = Field(default=1000, ge=1)
     """Requests per second that one client may send before Envoy answers 429."""
+    cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+    """The origins whose pages may call from a browser, as `https://app.example.com`; none by default."""
+    tls: bool = False
+    """Whether the edge speaks TLS; with no `tls_cert` by a pair of its own making, for development."""
+    tls_cert: Path | None = None
+    """The edge's certificate, with those between it and its authority (PEM)."""
+    tls_key: Path | None = None
+    tls_client_ca: Path | None = None
+    """The authorities of clients' certificates (PEM): where set, nobody gets in without one."""
     gateway_port: Port = 50051
     router_port: Port = 50052
     pipeline_port: Port = 50053
@@ -49,7 +59,28 @@ class StackSettings(KitSettings):
     def _make_absolute(cls, path: Path) -> Path:
         return path.expanduser().absolute()
 
-    @field_validator("colocate", mode="before")
+    @field_validator("tls_cert", "tls_key", "tls_client_ca")
+    @classmethod
+    def _make_given_absolute(cls, path: Path | None) -> Path | None:
+        return path and path.expanduser().absolute()
+
+    @model_validator(mode="after")
+    def _check_tls(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("QUARTET_TLS_CERT and QUARTET_TLS_KEY belong together: set both, or neither")
+        if (self.tls_cert or self.tls_client_ca) and not self.tls:
+            raise ValueError("certificates are given without TLS: set QUARTET_TLS=1, or `quartet up --tls`")
+        return self
+
+    @field_validator("cors_origins")
+    @classmethod
+    def _check_origins(cls, origins: tuple[str, ...]) -> tuple[str, ...]:
+        for origin in origins:
+            if not re.fullmatch(r"https?://[^/\s*]+", origin):
+                raise ValueError(f"{origin} is no origin: write https://host or https://host:port")
+        return origins
+
+    @field_validator("colocate", "cors_origins", mode="before")
     @classmethod
     def _split_names(cls, value: object) -> object:
         if isinstance(value, str):
@@ -102,9 +133,14 @@ class ClientSettings(KitSettings):
     model_config = SettingsConfigDict(env_prefix="QUARTET_")
 
     url: str = "http://127.0.0.1:8080"
-    """The edge; https speaks TLS, with the roots of GRPC_DEFAULT_SSL_ROOTS_FILE_PATH where that is set."""
+    """The edge; https speaks TLS."""
     api_key: str = Field(default="", repr=False)
     home: Path = Path(".quartet")
+    ca_cert: Path | None = None
+    """The authorities (PEM) that an https edge's certificate must come from, instead of the system's."""
+    client_cert: Path | None = None
+    """The certificate to show to an edge that asks for one (PEM), and its key."""
+    client_key: Path | None = None
 
     @field_validator("url")
     @classmethod
@@ -118,6 +154,16 @@ class ClientSettings(KitSettings):
         """Where `quartet up` leaves its development key."""
         return self.home.expanduser() / "dev.key"
 
+    def read_credentials(self) -> Credentials:
+        """What a TLS connection needs; raises SettingsError for a file that cannot be read."""
+        if (self.client_cert is None) != (self.client_key is None):
+            raise SettingsError(
+                "QUARTET_CLIENT_CERT and QUARTET_CLIENT_KEY belong together: set both, or neither"
+            )
+        return Credentials(
+            authorities=_read(self.ca_cert), certificate=_read(self.client_cert), key=_read(self.client_key)
+        )
+
     def read_key(self) -> str:
         """The key to send: QUARTET_API_KEY, else that of `quartet up`; empty when there is neither."""
         if self.api_key:
@@ -128,3 +174,12 @@ class ClientSettings(KitSettings):
             return ""
         except (OSError, UnicodeDecodeError) as error:
             raise SettingsError(f"cannot read the key in {self.key_file}: {error}") from None
+
+
+def _read(path: Path | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        return path.expanduser().read_bytes()
+    except OSError as error:
+        raise SettingsError(f"cannot read {path}: {error.strerror}") from None

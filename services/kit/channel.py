@@ -1,6 +1,7 @@
 """The connections to one address: balancing, retries, keepalive, bounds."""
 
 import json
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import grpc
@@ -31,19 +32,31 @@ _SERVICE_CONFIG = {
 """Only UNAVAILABLE is tried again, by gRPC itself, and only while no part of a response has come."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Credentials:
+    """What a TLS connection is made with, each in PEM.
+
+    Attributes:
+        authorities: Whom to trust, instead of the system's authorities.
+        certificate: Ours, for a peer that asks for one, with its `key`.
+    """
+
+    authorities: bytes | None = None
+    certificate: bytes | None = None
+    key: bytes | None = field(default=None, repr=False)
+
+
 class Channel:
     """The connections to one address, shared by all clients of the services there.
 
     Args:
         address: host:port, or a gRPC target such as `dns:///router:50052` whose addresses take turns.
-        tls: Whether the peer must prove who it is, by a certificate that the system's authorities vouch for.
-        authorities: Certificates (PEM) to trust instead of the system's.
+        tls: With them the peer must prove who it is; None speaks plain text.
     """
 
-    def __init__(self, address: str, *, tls: bool = False, authorities: bytes | None = None) -> None:
+    def __init__(self, address: str, *, tls: Credentials | None = None) -> None:
         self.address = address
         self._tls = tls
-        self._authorities = authorities
 
     @cached_property
     def grpc(self) -> grpc.aio.Channel:
@@ -60,8 +73,10 @@ class Channel:
             ("grpc.max_reconnect_backoff_ms", MAX_RECONNECT_MS),
             ("grpc.enable_http_proxy", 0),
         ]
-        if self._tls:
-            credentials = grpc.ssl_channel_credentials(root_certificates=self._authorities)
+        if self._tls is not None:
+            credentials = grpc.ssl_channel_credentials(
+                self._tls.authorities, self._tls.key, self._tls.certificate
+            )
             return grpc.aio.secure_channel(self.address, credentials, options=options)
         return grpc.aio.insecure_channel(self.address, options=options)
 

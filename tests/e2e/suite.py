@@ -5,6 +5,7 @@ import contextlib
 import json
 import os
 import signal
+import ssl
 import sys
 import tempfile
 from collections.abc import AsyncIterator, Iterator, Mapping
@@ -30,6 +31,11 @@ class Suite:
     process: asyncio.subprocess.Process
     environment: Mapping[str, str]
 
+    @property
+    def authority(self) -> Path:
+        """Whom to trust, where the suite speaks TLS with a certificate of its own making."""
+        return authority_of(self.home)
+
     def pid(self, name: str) -> int:
         """The process that a part runs in now."""
         record = json.loads((self.home / "run" / f"{name}.json").read_text(encoding="utf-8"))
@@ -46,6 +52,7 @@ class Suite:
             env={
                 **self.environment,
                 "QUARTET_URL": self.url,
+                **({"QUARTET_CA_CERT": str(self.authority)} if self.authority.exists() else {}),
                 "QUARTET_HOME": str(self.home),
                 "COLUMNS": "200",
             },
@@ -57,6 +64,10 @@ class Suite:
             output, said = await process.communicate(stdin.encode())
         assert process.returncode == 0, (output + said).decode()
         return output.decode()
+
+
+def authority_of(home: Path) -> Path:
+    return home / "tls" / "ca.pem"
 
 
 @contextmanager
@@ -93,8 +104,9 @@ async def run_suite(**variables: str) -> AsyncIterator[Suite]:
                 stderr=asyncio.subprocess.STDOUT,
             )
         try:
-            url = f"http://127.0.0.1:{ports['edge']}"
-            if not await _becomes_ready(url, process):
+            scheme = "https" if variables.get("QUARTET_TLS") else "http"
+            url = f"{scheme}://127.0.0.1:{ports['edge']}"
+            if not await _becomes_ready(url, authority_of(home), process):
                 raise AssertionError(output.read_text(encoding="utf-8"))
             key = (home / "dev.key").read_text(encoding="ascii").strip()
             yield Suite(url=url, api_key=key, home=home, process=process, environment=environment)
@@ -104,18 +116,19 @@ async def run_suite(**variables: str) -> AsyncIterator[Suite]:
             await process.wait()
 
 
-async def _becomes_ready(url: str, process: asyncio.subprocess.Process) -> bool:
+async def _becomes_ready(url: str, authority: Path, process: asyncio.subprocess.Process) -> bool:
     async with asyncio.timeout(READY_TIMEOUT_S):
         while process.returncode is None:
-            if await asyncio.to_thread(_is_healthy, url):
+            if await asyncio.to_thread(_is_healthy, url, authority):
                 return True
             await asyncio.sleep(0.1)
     return False
 
 
-def _is_healthy(url: str) -> bool:
+def _is_healthy(url: str, authority: Path) -> bool:
+    trusted = ssl.create_default_context(cafile=authority if authority.exists() else None)
     try:
-        with request.urlopen(f"{url}/healthz", timeout=2.0) as response:
+        with request.urlopen(f"{url}/healthz", timeout=2.0, context=trusted) as response:
             return bool(response.status == 200)
     except (error.URLError, OSError):
         return False

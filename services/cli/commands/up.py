@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 SAME_REQUEST_S = 1.0
 
 
-def up() -> None:
+def up(
+    tls: Annotated[
+        bool | None,
+        typer.Option("--tls", help="Serve https: QUARTET_TLS_CERT, else a pair made for development."),
+    ] = None,
+) -> None:
     """Run the whole suite on this machine until Ctrl-C: stores, services and Envoy."""
     from rich.console import Console
 
@@ -33,6 +38,9 @@ def up() -> None:
     # Paths and keys are there to be copied: no wrapping, no colouring of what looks like a number.
     console = Console(soft_wrap=True, highlight=False)
     try:
+        if tls:
+            # As the variable, so that what goes with it is checked alike.
+            os.environ["QUARTET_TLS"] = "1"
         asyncio.run(_run(StackSettings.load(), console))
     except (StackError, SettingsError, OSError) as error:
         console.print("quartet could not run.", style="bold red")
@@ -89,10 +97,13 @@ def _print_next_steps(console: Console, edge: Edge) -> None:
     console.print(f"         also in {edge.key_file}", markup=False)
     console.print()
     console.print("Try, from another terminal:")
+    if edge.authority:
+        console.print(f"  export QUARTET_URL={edge.url} QUARTET_CA_CERT={edge.authority}", markup=False)
     console.print("  quartet ingest docs", markup=False)
     console.print('  quartet ask "What does the router do?"', markup=False)
+    trust = f"--cacert {edge.authority} " if edge.authority else ""
     console.print(
-        f'  curl {edge.url}/v1/models -H "Authorization: Bearer $(cat {edge.key_file})"', markup=False
+        f'  curl {trust}{edge.url}/v1/models -H "Authorization: Bearer $(cat {edge.key_file})"', markup=False
     )
     console.print()
     console.print("Ctrl-C stops everything.", style="dim")

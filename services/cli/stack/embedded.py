@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import psycopg
 
-from services.cli.stack.envoy import describe_envoy
+from services.cli.stack.envoy import certify, describe_envoy
 from services.cli.stack.home import hold_home
 from services.cli.stack.ports import assign_ports
 from services.cli.stack.postgres import prepare_postgres
@@ -29,11 +29,16 @@ STORE_TIMEOUT_S = 10.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Edge:
-    """Where a running stack is reached, and the key that opens it."""
+    """Where a running stack is reached, and the key that opens it.
+
+    Attributes:
+        authority: Whom clients are to trust, where the edge's certificate is of our own making.
+    """
 
     url: str
     api_key: str
     key_file: Path
+    authority: Path | None = None
 
 
 class EmbeddedStack:
@@ -84,9 +89,14 @@ class EmbeddedStack:
         self._say("starting the services")
         await self._supervisor.start(*describe_service_programs(settings, database_url, redis_url))
         self._say("starting Envoy")
+        settings, authority = await asyncio.to_thread(certify, settings)
         await self._supervisor.start(await asyncio.to_thread(describe_envoy, settings))
+        scheme = "https" if settings.tls else "http"
         return Edge(
-            url=f"http://{settings.edge_host}:{settings.edge_port}", api_key=api_key, key_file=key_file
+            url=f"{scheme}://{settings.edge_host}:{settings.edge_port}",
+            api_key=api_key,
+            key_file=key_file,
+            authority=authority,
         )
 
     async def _start_stores(self, settings: StackSettings) -> tuple[str, str]:

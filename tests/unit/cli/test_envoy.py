@@ -3,9 +3,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from services.cli.settings import StackSettings
-from services.cli.stack.envoy import render_envoy, validate_envoy
+from services.cli.stack.envoy import (
+    certify,
+    find_installed,
+    render_envoy,
+    render_listener,
+    validate_envoy,
+)
 from services.cli.stack.supervisor import StackError
 
 
@@ -65,3 +72,41 @@ def test_envoy_accepts_what_is_rendered_and_says_what_it_does_not(tmp_path: Path
     configuration.write_text(configuration.read_text().replace("convert_grpc_status", "no_such_field"))
     with pytest.raises(StackError, match="no_such_field"):
         validate_envoy(configuration)
+
+
+def secured(tmp_path: Path, **values: object) -> StackSettings:
+    given = {"home": tmp_path, "tls": True, "cors_origins": "https://app.example", **values}
+    return certify(StackSettings.model_validate(given))[0]
+
+
+def test_without_the_setting_there_is_neither_tls_nor_cors(tmp_path: Path) -> None:
+    bootstrap = render(tmp_path)
+    (listener,) = bootstrap["static_resources"]["listeners"]
+    assert "transport_socket" not in listener["filter_chains"][0]
+    (public,) = connections_of(bootstrap)["route_config"]["virtual_hosts"]
+    assert "typed_per_filter_config" not in public
+
+
+def test_given_certificates_are_used_and_others_made(tmp_path: Path) -> None:
+    assert secured(tmp_path).tls_cert == tmp_path / "tls" / "server.pem"
+    own = secured(tmp_path, tls_cert="/own/cert.pem", tls_key="/own/key.pem")
+    assert (own.tls_cert, own.tls_key) == (Path("/own/cert.pem"), Path("/own/key.pem"))
+
+
+@pytest.mark.parametrize("asks", [False, True])
+def test_envoy_accepts_tls_and_mtls(tmp_path: Path, asks: bool) -> None:
+    own = secured(tmp_path, **({"tls_client_ca": tmp_path / "tls" / "ca.pem"} if asks else {}))
+    validate_envoy(render_envoy(own, tmp_path))
+
+
+def test_the_clusters_listener_gets_the_settings_and_stays_as_it_is_without(tmp_path: Path) -> None:
+    source = find_installed("k8s/base/envoy", "envoy") / "listener.yaml"
+    shipped = yaml.safe_load(source.read_text(encoding="utf-8"))
+    assert yaml.safe_load(render_listener(StackSettings(home=tmp_path))) == shipped
+    (listener,) = yaml.safe_load(render_listener(secured(tmp_path)))["resources"]
+    assert listener["filter_chains"][0].pop("transport_socket")
+    (public,) = connections_of({"static_resources": {"listeners": [listener]}})["route_config"][
+        "virtual_hosts"
+    ]
+    assert public.pop("typed_per_filter_config")
+    assert listener == shipped["resources"][0]

@@ -80,3 +80,28 @@ def test_a_shared_process_is_told_all_its_services(tmp_path: Path) -> None:
     program = describe_service_programs(settings, "", "")[-1]
     assert program.name == "router+gateway"
     assert program.command.arguments[-3:] == ("serve", "router", "gateway")
+
+
+def test_origins_are_read_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUARTET_CORS_ORIGINS", "https://a.example, http://localhost:3000")
+    assert StackSettings.load().cors_origins == ("https://a.example", "http://localhost:3000")
+
+
+@pytest.mark.parametrize(
+    ("variables", "complaint"),
+    [
+        ({"QUARTET_CORS_ORIGINS": "*"}, "is no origin"),
+        ({"QUARTET_CORS_ORIGINS": "https://*.example"}, "is no origin"),
+        ({"QUARTET_CORS_ORIGINS": "https://a.example/page"}, "is no origin"),
+        ({"QUARTET_TLS": "1", "QUARTET_TLS_CERT": "/a"}, "belong together"),
+        ({"QUARTET_TLS_CERT": "/a", "QUARTET_TLS_KEY": "/b"}, "without TLS"),
+        ({"QUARTET_TLS_CLIENT_CA": "/a"}, "without TLS"),
+    ],
+)
+def test_half_a_description_of_the_edge_is_refused(
+    monkeypatch: pytest.MonkeyPatch, variables: dict[str, str], complaint: str
+) -> None:
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=complaint):
+        StackSettings.load()

@@ -70,6 +70,10 @@ endif
 soak: setup ## Runs the long proofs that `make test` leaves out
 	$(BIN)/python -m pytest -m soak --timeout 3600 $(ARGS)
 
+.PHONY: fuzz
+fuzz: setup ## Sends 10,000 hostile messages to every public rpc and dialect; ARGS="--hypothesis-seed=7" repeats a run
+	$(BIN)/python -m pytest tests/fuzz --hypothesis-profile fuzz --timeout 3600 --log-cli-level INFO $(ARGS)
+
 .PHONY: proto
 proto: ## Makes gen/ from protos/
 	@rm -f gen/.ready

@@ -1,12 +1,10 @@
 """The real stores that tests share: one PostgreSQL and one Redis a session, started when first asked for."""
 
 import os
-import secrets
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import psycopg
 import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
@@ -19,8 +17,7 @@ from services.cli.stack.redis import prepare_redis
 from services.cli.stack.schemas import migrate_all
 from services.cli.stack.supervisor import Program, Supervisor
 from services.kit import telemetry
-
-TEMPLATE = "quartet"
+from tests.databases import copy_database
 
 # Read by gRPC at its first use: it would write to the logs of programs that tests start.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
@@ -64,13 +61,8 @@ async def database_template(store_settings: StackSettings) -> AsyncIterator[str]
 @pytest_asyncio.fixture
 async def database_url(database_template: str) -> AsyncIterator[str]:
     """A database of the test's own, with every service's schema and no rows."""
-    server = database_template.rpartition("/")[0]
-    name = f"test_{secrets.token_hex(6)}"
-    async with await psycopg.AsyncConnection.connect(f"{server}/postgres", autocommit=True) as connection:
-        await connection.execute(f'create database "{name}" template "{TEMPLATE}"')
-    yield f"{server}/{name}"
-    async with await psycopg.AsyncConnection.connect(f"{server}/postgres", autocommit=True) as connection:
-        await connection.execute(f'drop database "{name}" with (force)')
+    async with copy_database(database_template) as url:
+        yield url
 
 
 @pytest_asyncio.fixture(scope="session")

@@ -94,7 +94,7 @@ class _Outgoing:
         span = start_client_span(self._rpc, self._channel.address)
         failure: BaseException | None = None
         operation = self._start(timeout=timeout_s, metadata=_metadata(call, inject(span.span)))
-        feeding = asyncio.create_task(_feed(operation, self._rpc.request_type.SerializeToString, requests))
+        feeding = asyncio.create_task(feed(operation, self._rpc.request_type.SerializeToString, requests))
         answering = asyncio.ensure_future(_answer(operation))
         try:
             await asyncio.wait((feeding, answering), return_when=asyncio.FIRST_COMPLETED)
@@ -126,7 +126,7 @@ class _Outgoing:
         feeding: asyncio.Task[None] | None = None
         if self._rpc.client_streaming:
             operation = self._start(timeout=timeout_s, metadata=metadata)
-            feeding = asyncio.create_task(_feed(operation, self._rpc.request_type.SerializeToString, request))
+            feeding = asyncio.create_task(feed(operation, self._rpc.request_type.SerializeToString, request))
         else:
             operation = self._start(request, timeout=timeout_s, metadata=metadata)
         try:
@@ -191,7 +191,7 @@ async def _answer(operation: Any) -> Message:
     return response
 
 
-async def _feed(
+async def feed(
     operation: Any, serialize: Callable[[Message], bytes], requests: AsyncIterator[Message]
 ) -> None:
     """Sends every request; a peer that answers early ends it without an error.

@@ -1,17 +1,17 @@
 """One gRPC handler for each rpc of a binding: the outermost layer, where errors become statuses."""
 
 import time
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
 from typing import Any, Never
 
 import grpc
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from services.kit import names
 from services.kit.binding import Binding, Rpc
 from services.kit.call import Call, header_text
-from services.kit.errors import QuartetError, Unimplemented
+from services.kit.errors import InvalidArgument, QuartetError, Unimplemented
 from services.kit.execution import Execution
 from services.kit.keepalive import Keepalive
 from services.kit.settings import KitSettings
@@ -20,6 +20,9 @@ from services.kit.validation import validate
 
 MAX_TIMEOUT_S = 3600.0
 """The longest that any call may take, whatever its client asks for."""
+
+_MAX_TIMEOUT_DIGITS = 12
+"""Of a time in milliseconds; numbers without end are slow to read."""
 
 _CODES: Mapping[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 _MAKERS = {
@@ -48,9 +51,21 @@ def _handler(rpc: Rpc, binding: Binding, settings: KitSettings) -> Any:
         behaviour = served.stream if rpc.server_streaming else served.answer
     return _MAKERS[rpc.client_streaming, rpc.server_streaming](
         behaviour,
-        request_deserializer=rpc.request_type.FromString,
+        request_deserializer=_reader(rpc.request_type),
         response_serializer=rpc.response_type.SerializeToString,
     )
+
+
+def _reader(kind: type[Message]) -> Callable[[bytes], Message | DecodeError]:
+    """Reads a message, or gives the failure instead: one raised here would be a fault of the server's."""
+
+    def read(data: bytes) -> Message | DecodeError:
+        try:
+            return kind.FromString(data)
+        except DecodeError as error:
+            return error
+
+    return read
 
 
 class _Served:
@@ -132,22 +147,29 @@ class _Served:
         )
 
     def _check(self, request: Any) -> Any:
-        if self._rpc.client_streaming:
-            return _validated(request)
+        return self._checked_all(request) if self._rpc.client_streaming else self._checked(request)
+
+    def _checked(self, request: Message | DecodeError) -> Message:
+        if isinstance(request, DecodeError):
+            raise InvalidArgument(
+                f"the request cannot be read as a {self._rpc.request_type.DESCRIPTOR.full_name}: "
+                "make the client anew from this version's contracts",
+                reason="UNREADABLE_REQUEST",
+            )
         validate(request)
         return request
+
+    async def _checked_all(self, requests: AsyncIterator[Message | DecodeError]) -> AsyncIterator[Message]:
+        async for request in requests:
+            yield self._checked(request)
 
 
 def _wished_s(metadata: Mapping[str, str]) -> float | None:
     """What a client without gRPC deadlines asks for; None also for what the service will refuse."""
     wish = metadata.get(names.TIMEOUT_HEADER, "")
-    return int(wish) / 1000 if wish.isascii() and wish.isdigit() and int(wish) else None
-
-
-async def _validated(requests: AsyncIterator[Message]) -> AsyncIterator[Message]:
-    async for request in requests:
-        validate(request)
-        yield request
+    if not (wish.isascii() and wish.isdigit() and len(wish) <= _MAX_TIMEOUT_DIGITS):
+        return None
+    return int(wish) / 1000 or None
 
 
 def _headers_of(call: Call) -> tuple[tuple[str, str], ...]:

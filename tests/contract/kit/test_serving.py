@@ -12,7 +12,7 @@ from quartet.common.v1 import generation_pb2, message_pb2
 from quartet.pipeline.v1 import pipeline_pb2  # noqa: F401 - registers the contract
 from quartet.router.v1 import router_pb2 as pb
 from services.kit.binding import Binding
-from services.kit.call import Call
+from services.kit.call import Call, header_text
 from services.kit.client import Channel, remote
 from services.kit.errors import NotFound, ResourceExhausted, Unavailable
 from services.kit.serving import AddressTakenError, Server
@@ -245,3 +245,30 @@ async def test_a_client_finds_a_peer_that_was_restarted() -> None:
                 except Unavailable:
                     await asyncio.sleep(0.05)
     await client.close()
+
+
+@pytest.mark.parametrize("data", [b"\xff", b"\x0a\x7f", b"\x0b" * 20_000])
+@pytest.mark.parametrize("name", ["ListModels", "StreamGenerate"])
+async def test_bytes_that_are_no_message_are_the_client_s_fault(data: bytes, name: str) -> None:
+    async with (
+        serve(Binding(ROUTER, Router())) as server,
+        grpc.aio.insecure_channel(server.address) as channel,
+    ):
+        method: Any = channel.unary_stream(f"/{ROUTER}/{name}")
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await anext(aiter(method(data)))
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "quartet.router.v1" in str(caught.value.details())
+
+
+@pytest.mark.parametrize("wish", ["9" * 5000, "9" * 400, "\u0663", "-1", "1e3", "0", ""])
+async def test_a_time_that_is_no_number_leaves_a_public_call_the_usual_one(wish: str) -> None:
+    router = Router()
+    router.release.set()
+    async with (
+        serve(Binding(ROUTER, router, public=True), settings=KitSettings(unary_timeout_s=50.0)) as server,
+        grpc.aio.insecure_channel(server.address) as channel,
+    ):
+        call: Any = channel.unary_unary(f"/{ROUTER}/ListModels")
+        await call(b"", metadata=[("x-quartet-timeout-ms", header_text(wish))])
+    assert 40 < router.calls[0].remaining_s() <= 50

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.gateway.adapters.anthropic.request import read_message
+from services.gateway.adapters.fields import MAX_OBJECTS
 from services.gateway.adapters.openai.embeddings import read_embedding
 from services.gateway.adapters.openai.request import read_chat
 from services.kit.errors import InvalidArgument
@@ -161,3 +162,22 @@ def test_numbers_and_key_order_of_schemas_stay() -> None:
     body = b'{"model":"auto","messages":[{"role":"user","content":"x"}],"tools":' + tool + b"}"
     spec = read_chat(body).order.prompt.spec
     assert spec.tools[0].input_schema_json.encode() == schema
+
+
+@pytest.mark.parametrize("read", READERS.values(), ids=READERS)
+def test_a_body_of_too_many_objects_is_refused_before_they_are_read(read: Callable[[bytes], Any]) -> None:
+    parts = [{"type": "text", "text": "x"}] * MAX_OBJECTS
+    body = {"model": "auto", "max_tokens": 1, "messages": [{"role": "user", "content": parts}]}
+    with pytest.raises(InvalidArgument) as caught:
+        read(json.dumps(body).encode())
+    assert caught.value.reason == "TOO_MANY_ELEMENTS"
+
+
+@pytest.mark.parametrize("read", READERS.values(), ids=READERS)
+def test_braces_within_a_text_are_no_objects(read: Callable[[bytes], Any]) -> None:
+    body = {
+        "model": "auto",
+        "max_tokens": 1,
+        "messages": [{"role": "user", "content": "{" * (MAX_OBJECTS + 1)}],
+    }
+    read(json.dumps(body).encode())

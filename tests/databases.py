@@ -1,0 +1,19 @@
+"""Databases for one test or one module, copied from the session's migrated one."""
+
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import psycopg
+
+
+@asynccontextmanager
+async def copy_database(template: str) -> AsyncIterator[str]:
+    """The address of a copy, which must be made while nobody is connected to the template itself."""
+    server, _, source = template.rpartition("/")
+    name = f"test_{secrets.token_hex(6)}"
+    async with await psycopg.AsyncConnection.connect(f"{server}/postgres", autocommit=True) as connection:
+        await connection.execute(f'create database "{name}" template "{source}"')
+    yield f"{server}/{name}"
+    async with await psycopg.AsyncConnection.connect(f"{server}/postgres", autocommit=True) as connection:
+        await connection.execute(f'drop database "{name}" with (force)')

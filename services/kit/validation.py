@@ -37,7 +37,7 @@ def validate(request: Message) -> None:
 
 
 def check_elements(request: Message) -> None:
-    """Raises InvalidArgument for a request with more than MAX_ELEMENTS pieces; counts no further than that."""
+    """Raises InvalidArgument for a request of more than MAX_ELEMENTS pieces; counts no further than that."""
     left = MAX_ELEMENTS
     waiting = [("", request)]
     while waiting:
@@ -52,8 +52,8 @@ def check_elements(request: Message) -> None:
                     pieces = value
             left -= count
             if left < 0:
-                message = f"is beyond {MAX_ELEMENTS:,} messages and list items in one request: send fewer"
-                raise InvalidArgument.field(f"{path}{field.name}", message, reason="TOO_MANY_ELEMENTS")
+                too_many = f"is beyond {MAX_ELEMENTS:,} messages and list items in one request: send fewer"
+                raise InvalidArgument.field(f"{path}{field.name}", too_many, reason="TOO_MANY_ELEMENTS")
             waiting += [(f"{path}{field.name}.", piece) for piece in pieces]
 
 

@@ -40,5 +40,6 @@ async def test_no_message_is_our_fault(gateway: Gateway, rpc: Rpc) -> None:
     await attempt_all(sent, attempt)
     served = any(binding.method(rpc) for binding in gateway.bindings if rpc in binding.rpcs)
     speaks_json = rpc.request_type.DESCRIPTOR.full_name == "google.api.HttpBody"
-    assert speaks_json or bool(tally["answered"]) == served, f"{tally}: the valid ones are answered, too"
+    beyond_its_form = set(tally) - {"INVALID_ARGUMENT", "UNIMPLEMENTED"}
+    assert speaks_json or bool(beyond_its_form) == served, f"{tally}: some are right in themselves"
     log.info("%s: %s", rpc.name, dict(tally))

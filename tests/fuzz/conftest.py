@@ -1,18 +1,20 @@
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import pytest_asyncio
 
-from quartet.gateway.v1 import key_pb2
+from quartet.common.v1 import message_pb2
+from quartet.gateway.v1 import gateway_pb2, key_pb2
 from services.gateway import wiring as gateway_wiring
 from services.gateway.adapters.postgres.keys import ensure_dev_key
 from services.gateway.settings import Settings as GatewaySettings
 from services.gateway.wiring import ORCHESTRATOR, PIPELINE, ROUTER
 from services.kit.binding import Binding
 from services.kit.call import Call
-from services.kit.client import Channel, remote
+from services.kit.client import remote
 from services.kit.testing import serve
 from services.router import wiring as router_wiring
 from services.router.settings import Settings as RouterSettings
@@ -23,6 +25,8 @@ from tests.fuzz.door import Door, open_door
 from tests.fuzz.neighbours import Forgetful
 
 VICTIMS = 3
+TRACE = "a" * 32
+NATIVE = gateway_pb2.DESCRIPTOR.services_by_name["GatewayService"].full_name
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,8 +35,8 @@ class Gateway:
 
     door: Door
     bindings: list[Binding]
-    victims: list[str]
-    """Ids of keys that may be rotated and revoked."""
+    known: dict[str, list[str]]
+    """What exists, by the fields that may hold it: keys to rotate and revoke, an answer's trace."""
     neighbours: list[Forgetful]
 
 
@@ -57,20 +61,40 @@ async def gateway(
         gateway_settings = GatewaySettings(database_url=database, redis_url=redis_server)
         bindings = await stack.enter_async_context(gateway_wiring.build(gateway_settings, peers))
         server = await stack.enter_async_context(serve(*bindings))
-        victims = await _make_victims(server.address, secret)
+        known = {
+            "key_id": await _make_victims(server.address, secret),
+            "trace_id": [await _make_answer(server.address, secret)],
+        }
         door = await stack.enter_async_context(open_door(server.address, secret))
-        yield Gateway(door=door, bindings=bindings, victims=victims, neighbours=[pipeline, orchestrator])
+        yield Gateway(door=door, bindings=bindings, known=known, neighbours=[pipeline, orchestrator])
 
 
 async def _make_victims(address: str, secret: str) -> list[str]:
-    channel = Channel(address)
-    keys = remote(gateway_wiring.KEYS, channel)
+    names = [f"victim {number}" for number in range(VICTIMS)]
+    requests = [key_pb2.CreateKeyRequest(name=name, scopes=["rpc:Generate"]) for name in names]
+    async with client_at(gateway_wiring.KEYS, address) as keys:
+        return [(await keys.create_key(request, _call(secret))).key.id for request in requests]
+
+
+async def _make_answer(address: str, secret: str) -> str:
+    """The trace of an answer; its ledger row is awaited, since an unknown trace is looked for three times."""
+    request = gateway_pb2.GenerateRequest()
+    request.generation.messages.add(role=message_pb2.ROLE_USER).parts.add(text="hello")
+    async with client_at(NATIVE, address) as native:
+        call = _call(secret, traceparent=f"00-{TRACE}-{'b' * 16}-01")
+        await native.generate(request, call)
+        await native.record_outcome(gateway_pb2.RecordOutcomeRequest(trace_id=TRACE, score=1), _call(secret))
+    return TRACE
+
+
+@asynccontextmanager
+async def client_at(contract: str, address: str) -> AsyncIterator[Any]:
+    client = remote(contract, address)
     try:
-        victims = []
-        for number in range(VICTIMS):
-            request = key_pb2.CreateKeyRequest(name=f"victim {number}", scopes=["rpc:Generate"])
-            call = Call.root(timeout_s=10, metadata={"x-api-key": secret})
-            victims.append((await keys.create_key(request, call)).key.id)
-        return victims
+        yield client
     finally:
-        await channel.close()
+        await client.close()
+
+
+def _call(secret: str, **metadata: str) -> Call:
+    return Call.root(timeout_s=10, metadata={"x-api-key": secret, **metadata})

@@ -51,7 +51,7 @@ async def collect(gateway: Gateway, rpc: Rpc) -> list[Sequence[bytes]]:
         if len(found) < A_CORPUS and sum(map(len, sent)) < 100_000:
             found.append(sent)
 
-    await attempt_all(st.tuples(wires(rpc.request_type.DESCRIPTOR)), keep, over_sockets=True)
+    await attempt_all(st.tuples(wires(rpc.request_type.DESCRIPTOR, gateway.known)), keep, over_sockets=True)
     return found
 
 

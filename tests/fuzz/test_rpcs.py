@@ -33,7 +33,7 @@ async def test_no_message_is_our_fault(gateway: Gateway, rpc: Rpc) -> None:
         judge(outcome)
         tally["answered" if outcome.is_answer else outcome.error.status if outcome.error else "refused"] += 1
 
-    single = wires(rpc.request_type.DESCRIPTOR, {"key_id": gateway.victims})
+    single = wires(rpc.request_type.DESCRIPTOR, gateway.known)
     sent = st.lists(
         single, min_size=0 if rpc.client_streaming else 1, max_size=4 if rpc.client_streaming else 1
     )

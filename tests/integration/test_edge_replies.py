@@ -1,5 +1,6 @@
 """What the edge itself refuses: in a shape that each client reads, and before the gateway is asked."""
 
+import asyncio
 import io
 import json
 from collections.abc import AsyncIterator
@@ -9,6 +10,10 @@ import aiohttp
 import grpc
 import pytest
 import pytest_asyncio
+from anthropic import AsyncAnthropic
+from anthropic import RateLimitError as AnthropicRateLimitError
+from openai import AsyncOpenAI
+from openai import RateLimitError as OpenAIRateLimitError
 
 from services.kit.errors import from_status
 from services.kit.names import STATUS_DETAILS
@@ -130,6 +135,22 @@ async def test_a_client_above_its_rate_is_told_to_wait(strict_edge: Edge) -> Non
                     assert answer.headers["x-request-id"] == limited[1]["request_id"]
         assert limited
         check_shape(*limited, http=429, grpc_code=8, kind="rate_limit_error", reason="CLIENT_RATE_LIMITED")
+
+
+async def test_the_stock_sdks_raise_their_own_errors(strict_edge: Edge) -> None:
+    url = strict_edge.url
+    openai = AsyncOpenAI(base_url=f"{url}/v1", api_key="qk_openai", max_retries=0)
+    anthropic = AsyncAnthropic(base_url=url, api_key="qk_anthropic", max_retries=0)
+    async with openai, anthropic:
+        with pytest.raises(OpenAIRateLimitError) as of_openai:
+            await asyncio.gather(*(openai.models.list() for _ in range(3)))
+        assert of_openai.value.code == "client_rate_limited"
+        assert of_openai.value.type == "rate_limit_error"
+        assert of_openai.value.request_id
+        with pytest.raises(AnthropicRateLimitError) as of_anthropic:
+            await asyncio.gather(*(anthropic.models.list() for _ in range(3)))
+        assert of_anthropic.value.body["error"]["type"] == "rate_limit_error"  # type: ignore[index]
+        assert of_anthropic.value.request_id or of_anthropic.value.body["request_id"]  # type: ignore[index]
 
 
 async def call(edge: Edge, path: str) -> grpc.aio.AioRpcError:

@@ -155,3 +155,17 @@ async def test_with_mtls_the_edges_own_certificate_is_none_for_a_client(
 ) -> None:
     with pytest.raises((ssl.SSLError, ConnectionError)):
         await get_health(mutual, trusting(made, shown=made.server))
+
+
+async def test_a_handshake_that_is_never_finished_is_ended(
+    tmp_path_factory: pytest.TempPathFactory, made: Certificates
+) -> None:
+    def hurry(bootstrap: Any) -> None:
+        (listener,) = bootstrap["static_resources"]["listeners"]
+        assert listener["filter_chains"][0]["transport_socket_connect_timeout"] == "10s"
+        listener["filter_chains"][0]["transport_socket_connect_timeout"] = "0.5s"
+
+    home = tmp_path_factory.mktemp("handshake") / "home"
+    async with run_edge(home, change=hurry, **served_by(made)) as edge:
+        # The first bytes of a ClientHello.
+        assert not await edge.send(b"\x16\x03\x01\x02\x00\x01")

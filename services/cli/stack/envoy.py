@@ -51,7 +51,8 @@ CORS_REQUEST_HEADERS = ", ".join(
 CORS_RESPONSE_HEADERS = ", ".join(
     (
         "x-request-id, retry-after, x-quartet-trace-id, x-quartet-route, x-quartet-rule, x-quartet-model",
-        "x-quartet-cache, x-quartet-adapted, grpc-status, grpc-message, grpc-status-details-bin",
+        "x-quartet-cache, x-quartet-adapted, x-quartet-replayed, x-quartet-resume-key",
+        "grpc-status, grpc-message, grpc-status-details-bin",
         *(
             f"x-ratelimit-{part}-{what}"
             for part in ("limit", "remaining", "reset")

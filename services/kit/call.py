@@ -1,12 +1,12 @@
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Self
 from urllib.parse import quote
 
 from google.protobuf.message import Message
 
-from services.kit.errors import DeadlineExceeded
+from services.kit.errors import DeadlineExceeded, QuartetError
 
 
 @dataclass(slots=True, kw_only=True)
@@ -22,6 +22,8 @@ class Call:
             On a client, kit fills it once the first message or the status is there.
         keepalive: On the server, a message without content that kit may send on a stream that has begun and
             then is silent, so that nothing on the way takes it for dead.
+        last_words: On the server, what makes an error the last message of a stream that has begun, for
+            contracts whose messages have no error field.
     """
 
     deadline: float
@@ -30,6 +32,7 @@ class Call:
     metadata: Mapping[str, str] = field(default_factory=dict)
     response_headers: dict[str, str] = field(default_factory=dict)
     keepalive: Message | None = None
+    last_words: Callable[[QuartetError], Message] | None = None
 
     @classmethod
     def root(

@@ -119,8 +119,8 @@ class _Served:
                     await keepalive.write(response)
         except QuartetError as error:
             failure = error
-            if begun and self._rpc.error_field:
-                await context.write(self._rpc.response_type(**{self._rpc.error_field: error.to_proto()}))
+            if begun and (last := self._last_message(call, error)) is not None:
+                await context.write(last)
                 return
             if not begun:
                 await _send_headers(context, call)
@@ -130,6 +130,12 @@ class _Served:
             raise
         finally:
             span.end(failure)
+
+    def _last_message(self, call: Call, error: QuartetError) -> Message | None:
+        """With which a stream that has begun ends in an error; None where only a status can tell."""
+        if self._rpc.error_field:
+            return self._rpc.response_type(**{self._rpc.error_field: error.to_proto()})
+        return call.last_words(error) if call.last_words else None
 
     def _admit(self, context: Context) -> Call:
         metadata = {

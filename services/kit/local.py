@@ -9,7 +9,7 @@ from google.protobuf.message import Message
 
 from services.kit.binding import Binding, Rpc
 from services.kit.call import Call, header_text
-from services.kit.errors import Cancelled, Unimplemented, from_proto
+from services.kit.errors import Cancelled, QuartetError, Unimplemented, from_proto
 from services.kit.execution import Execution
 from services.kit.tracing import start_local_span
 from services.kit.validation import validate
@@ -108,13 +108,21 @@ class _Incoming:
     async def _produce(self, request: Any, call: Call, waiting: asyncio.Queue[Message | None]) -> None:
         span = start_local_span(self._rpc)
         failure: BaseException | None = None
+        begun = False
         try:
             async with Execution(self._rpc.name, call):
                 if not self._rpc.client_streaming:
                     validate(request)
                 async with aclosing(self._method(request, call)) as responses:
                     async for response in responses:
+                        begun = True
                         await waiting.put(_copy(response))
+        except QuartetError as error:
+            failure = error
+            if begun and call.last_words:
+                await waiting.put(call.last_words(error))
+                return
+            raise
         except BaseException as error:
             failure = error
             raise

@@ -22,7 +22,10 @@ from tests.contract.gateway.neighbours import FakeOrchestrator, FakePipeline
 from tests.databases import copy_database
 from tests.doubles.provider import ProviderDouble
 from tests.fuzz.door import Door, open_door
+from tests.fuzz.effort import register_profile
 from tests.fuzz.neighbours import Forgetful
+
+register_profile()
 
 VICTIMS = 3
 TRACE = "a" * 32

@@ -20,8 +20,12 @@ _COMMON: dict[str, Any] = {
     "suppress_health_check": list(HealthCheck),
     "print_blob": True,
 }
-settings.register_profile(FULL, max_examples=FULL_EXAMPLES, **_COMMON)
 _QUICK = settings(max_examples=QUICK_EXAMPLES, derandomize=True, **_COMMON)
+
+
+def register_profile() -> None:
+    """Makes the profile of `make fuzz` known, before it is asked for by name."""
+    settings.register_profile(FULL, max_examples=FULL_EXAMPLES, **_COMMON)
 
 
 def is_full() -> bool:

@@ -54,6 +54,7 @@ KEEPALIVE = frames(b": ping\n\n")
 
 async def speak(answer: AsyncGenerator[HttpBody], call: Call, shape: ErrorShape) -> AsyncGenerator[HttpBody]:
     """The answer, with an error in the dialect's shape: a body with its status, or a stream's last frame."""
+    call.last_words = lambda error: frames(shape.frame(shape.body(error, request_id_of(call))))
     begun = False
     async with aclosing(answer):
         try:
@@ -61,16 +62,14 @@ async def speak(answer: AsyncGenerator[HttpBody], call: Call, shape: ErrorShape)
                 begun = True
                 yield body
         except QuartetError as error:
+            if begun:
+                raise
             # To gRPC the answer is a success: only this tells the trace that it is none.
             trace.get_current_span().set_attribute(names.ERROR_TYPE, error.status)
-            value = shape.body(error, request_id_of(call))
-            if begun:
-                yield frames(shape.frame(value))
-                return
             status = shape.status(error)
             call.response_headers[STATUS] = str(status)
             if status == _CONFLICT:
                 call.response_headers[SHOULD_RETRY] = "false"
             if error.retry_after_s is not None:
                 call.response_headers[RETRY_AFTER] = str(max(1, round(error.retry_after_s)))
-            yield json_body(value)
+            yield json_body(shape.body(error, request_id_of(call)))

@@ -9,10 +9,11 @@ from quartet.common.v1 import decision_pb2, generation_pb2, message_pb2, run_pb2
 from quartet.orchestrator.v1 import orchestrator_pb2
 from quartet.pipeline.v1 import pipeline_pb2
 from quartet.router.v1 import router_pb2
+from services.gateway.domain.ending import end_once, ended_early
 from services.gateway.domain.headers import NO_HEAD, Head
 from services.gateway.domain.targets import DEFAULT_COLLECTION, Kind, Target
 from services.kit.call import Call
-from services.kit.errors import Aborted, InvalidArgument, Unavailable, from_proto
+from services.kit.errors import Aborted, InvalidArgument, from_proto
 
 if TYPE_CHECKING:
     from services.gateway.ports import Orchestrator, Pipeline, Router
@@ -70,11 +71,14 @@ class Dispatcher:
                     run = event.ended.run
                     answer = Answer(decision=decision, completion=_completion(run), run=run)
         if answer is None:
-            raise _ended_early("orchestrator")
+            raise ended_early("orchestrator")
         return answer
 
-    async def stream(self, target: Target, prompt: router_pb2.Prompt, call: Call) -> AsyncGenerator[Event]:
-        """The answer piece by piece; raises what the handler raises, at any point."""
+    def stream(self, target: Target, prompt: router_pb2.Prompt, call: Call) -> AsyncGenerator[Event]:
+        """The answer piece by piece; raises what the handler raises, at any point before the completion."""
+        return end_once(self._stream(target, prompt, call))
+
+    async def _stream(self, target: Target, prompt: router_pb2.Prompt, call: Call) -> AsyncGenerator[Event]:
         # Here and below, peers' streams are read to their end: one that is left counts as cancelled.
         if target.is_routed:
             decision, ended = None, False
@@ -94,7 +98,7 @@ class Dispatcher:
             if ended:
                 return
             if decision is None:
-                raise _ended_early("router")
+                raise ended_early("router")
             _hand_over(prompt, decision)
         else:
             decision = _named(target, prompt)
@@ -134,7 +138,7 @@ class Dispatcher:
                         for event in _close(response.end, spoke=spoke):
                             yield event
         if not ended:
-            raise _ended_early("pipeline")
+            raise ended_early("pipeline")
 
     async def _stream_execute(
         self, target: decision_pb2.AgentTarget, prompt: router_pb2.Prompt, call: Call
@@ -154,7 +158,7 @@ class Dispatcher:
                     case _:
                         yield event
         if not ended:
-            raise _ended_early("orchestrator")
+            raise ended_early("orchestrator")
 
     async def _execute(
         self, target: decision_pb2.AgentTarget, prompt: router_pb2.Prompt, call: Call
@@ -189,7 +193,7 @@ def _named(target: Target, prompt: router_pb2.Prompt) -> decision_pb2.Decision:
 def _hand_over(prompt: router_pb2.Prompt, decision: decision_pb2.Decision) -> None:
     """Makes sure that the decision names another handler, for which the route's limit holds, too."""
     if decision.handler.WhichOneof("kind") not in ("pipeline", "agent"):
-        raise _ended_early("router")
+        raise ended_early("router")
     if decision.max_output_tokens:
         prompt.spec.max_output_tokens = decision.max_output_tokens
 
@@ -239,8 +243,3 @@ def _delta(part: message_pb2.Part, index: int) -> generation_pb2.Delta | None:
     if kind == "refusal":
         return generation_pb2.Delta(refusal=part.refusal, part_index=index)
     return None
-
-
-def _ended_early(peer: str) -> Unavailable:
-    message = f"the {peer} ended its answer before it was complete: try again"
-    return Unavailable(message, reason="ANSWER_INCOMPLETE", metadata={"peer": peer})

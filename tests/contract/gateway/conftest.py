@@ -1,5 +1,5 @@
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -68,23 +68,29 @@ async def read_to_error(stream: AsyncIterator[Any]) -> tuple[list[Any], QuartetE
 @pytest_asyncio.fixture(params=KINDS)
 async def gateway(request: pytest.FixtureRequest) -> AsyncIterator[Gateway]:
     """Every neighbour in the same process, or every one behind a server of its own."""
-    kind: str = request.param
+    async with make_gateway(request.param, FakeRouter()) as gateway:
+        yield gateway
+
+
+@asynccontextmanager
+async def make_gateway(kind: str, router: FakeRouter) -> AsyncIterator[Gateway]:
+    """A gateway whose clients and neighbours are of that kind."""
     key, secret = make_key(tenant="acme", scopes=frozenset({"*"}))
     gateway = Gateway(
-        router=FakeRouter(),
+        router=router,
         pipeline=FakePipeline(),
         orchestrator=FakeOrchestrator(),
         keys=FakeKeys(key),
         secret=secret,
     )
     async with AsyncExitStack() as stack:
-        router = await stack.enter_async_context(client_of(kind, ROUTER, gateway.router))
+        routing = await stack.enter_async_context(client_of(kind, ROUTER, router))
         pipeline = await stack.enter_async_context(client_of(kind, PIPELINE, gateway.pipeline))
         orchestrator = await stack.enter_async_context(client_of(kind, ORCHESTRATOR, gateway.orchestrator))
         log = ResponseLog(gateway.responses, max_detached=16, timeout_s=60, max_bytes=100_000)
         stack.push_async_callback(log.close)
         gateway.log = log
-        for binding in assemble(Settings(), gateway.keys, router, pipeline, orchestrator, responses=log):
+        for binding in assemble(Settings(), gateway.keys, routing, pipeline, orchestrator, responses=log):
             client = await stack.enter_async_context(client_of(kind, binding.service_name, binding.service))
             gateway.clients[binding.service_name.removeprefix(f"{PACKAGE}.")] = client
         yield gateway

@@ -23,6 +23,7 @@ from services.gateway.domain.catalogue import Catalogue
 from services.gateway.domain.dispatch import Dispatcher
 from services.gateway.domain.front import Front
 from services.gateway.domain.keyring import Keyring
+from services.gateway.domain.models import Models
 from services.gateway.domain.response_log import ResponseLog
 from services.gateway.domain.responses import Responses
 from services.gateway.domain.tokens import TokenCounter, Vocabulary
@@ -68,12 +69,16 @@ async def build(settings: Settings, peers: Mapping[str, object] = {}) -> AsyncIt
         capacity = _capacity(settings)
         watching = asyncio.create_task(capacity.watch(), name="capacity")
         stack.push_async_callback(_end, watching)
+        router = peer(ROUTER, settings.router_address)
+        models = Models(router)
+        stack.push_async_callback(models.close)
         yield assemble(
             settings,
             PostgresKeys(pool),
-            peer(ROUTER, settings.router_address),
+            router,
             peer(PIPELINE, settings.pipeline_address),
             peer(ORCHESTRATOR, settings.orchestrator_address),
+            models=models,
             responses=responses,
             register=PostgresKeyRegister(pool),
             usage=PostgresUsage(pool),
@@ -88,6 +93,7 @@ def assemble(
     pipeline: Pipeline,
     orchestrator: Orchestrator,
     *,
+    models: Models | None = None,
     responses: ResponseLog | None = None,
     register: KeyRegister | None = None,
     usage: Usage | None = None,
@@ -101,7 +107,7 @@ def assemble(
     router = WatchedRouter(router, capacity, first_event_s=settings.first_event_s)
     counter = TokenCounter(counter_of)
     admission = Admission(Keyring(keys), counter, read_limits(settings.config_dir))
-    catalogue = Catalogue(router, pipeline)
+    catalogue = Catalogue(router, pipeline, models or Models(router))
     front = Front(
         admission,
         Dispatcher(router, pipeline, orchestrator),

@@ -4,6 +4,7 @@ from quartet.gateway.v1 import gateway_pb2
 from quartet.pipeline.v1 import pipeline_pb2
 from quartet.router.v1 import router_pb2
 from services.gateway.domain.keys import ApiKey
+from services.gateway.domain.models import Models
 from services.gateway.domain.targets import parse_target
 from services.kit.call import Call
 from services.kit.errors import NotFound, PermissionDenied, Unavailable
@@ -26,11 +27,16 @@ _SAME_FIELDS = (
 
 
 class Catalogue:
-    """Everything that a caller may name as a model."""
+    """Everything that a caller may name as a model.
 
-    def __init__(self, router: "Router", pipeline: "Pipeline") -> None:
+    Attributes:
+        models: Those of the router, kept at hand.
+    """
+
+    def __init__(self, router: "Router", pipeline: "Pipeline", models: Models) -> None:
         self._router = router
         self._pipeline = pipeline
+        self.models = models
 
     async def list_models(self, key: ApiKey, call: Call) -> list[gateway_pb2.Model]:
         """What the key may use: `auto`, routes, models, pipelines, collections and the orchestrator.

@@ -1,5 +1,6 @@
 """One gRPC handler for each rpc of a binding: the outermost layer, where errors become statuses."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
@@ -23,6 +24,9 @@ MAX_TIMEOUT_S = 3600.0
 
 _MAX_TIMEOUT_DIGITS = 12
 """Of a time in milliseconds; numbers without end are slow to read."""
+
+_PAUSES_S = (0.01, 0.05, 0.2, 0.5, 0.5)
+"""Between attempts at a stream's last message, while gRPC still holds the one that the deadline cut off."""
 
 _CODES: Mapping[int, grpc.StatusCode] = {code.value[0]: code for code in grpc.StatusCode}
 _MAKERS = {
@@ -120,7 +124,7 @@ class _Served:
         except QuartetError as error:
             failure = error
             if begun and (last := self._last_message(call, error)) is not None:
-                await context.write(last)
+                await _write_last(context, last)
                 return
             if not begun:
                 await _send_headers(context, call)
@@ -185,6 +189,18 @@ def _headers_of(call: Call) -> tuple[tuple[str, str], ...]:
 async def _send_headers(context: Context, call: Call) -> None:
     if call.response_headers:
         await context.send_initial_metadata(_headers_of(call))
+
+
+async def _write_last(context: Context, message: Message) -> None:
+    """Writes behind a message given up half-way: gRPC takes one at a time, and readers may be slow."""
+    for pause_s in _PAUSES_S:
+        try:
+            await context.write(message)
+        except grpc.aio.InternalError:
+            await asyncio.sleep(pause_s)
+        else:
+            return
+    await context.write(message)
 
 
 async def _abort(context: Context, error: QuartetError, headers: tuple[tuple[str, str], ...] = ()) -> Never:

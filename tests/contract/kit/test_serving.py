@@ -272,3 +272,32 @@ async def test_a_time_that_is_no_number_leaves_a_public_call_the_usual_one(wish:
         call: Any = channel.unary_unary(f"/{ROUTER}/ListModels")
         await call(b"", metadata=[("x-quartet-timeout-ms", header_text(wish))])
     assert 40 < router.calls[0].remaining_s() <= 50
+
+
+async def test_a_deadline_while_the_client_reads_slowly_is_still_the_stream_s_last_message() -> None:
+    class Talkative:
+        async def stream_generate(
+            self, request: pb.StreamGenerateRequest, call: Call
+        ) -> AsyncIterator[pb.StreamGenerateResponse]:
+            while True:
+                response = pb.StreamGenerateResponse()
+                response.delta.text = "x" * 1_000_000
+                yield response
+
+    async with (
+        serve(Binding(ROUTER, Talkative(), public=True)) as server,
+        grpc.aio.insecure_channel(server.address) as channel,
+    ):
+        request = pb.StreamGenerateRequest()
+        request.prompt.messages.add(role=message_pb2.ROLE_USER).parts.add(text="hello")
+        start: Any = channel.unary_stream(
+            f"/{ROUTER}/StreamGenerate", response_deserializer=pb.StreamGenerateResponse.FromString
+        )
+        call = start(request.SerializeToString(), metadata=[("x-quartet-timeout-ms", "200")])
+        responses = []
+        async for response in call:
+            if not responses:
+                await asyncio.sleep(0.3)
+            responses.append(response)
+    assert [response.WhichOneof("event") for response in responses[-2:]] == ["delta", "error"]
+    assert responses[-1].error.reason == "DEADLINE_EXCEEDED"

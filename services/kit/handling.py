@@ -25,6 +25,7 @@ MAX_TIMEOUT_S = 3600.0
 _MAX_TIMEOUT_DIGITS = 12
 """Of a time in milliseconds; numbers without end are slow to read."""
 
+_HEADERS_TIMEOUT_S = 1.0
 _PAUSES_S = (0.01, 0.05, 0.2, 0.5, 0.5)
 """Between attempts at a stream's last message, while gRPC still holds the one that the deadline cut off."""
 
@@ -123,8 +124,8 @@ class _Served:
                     await keepalive.write(response)
         except QuartetError as error:
             failure = error
-            if begun and (last := self._last_message(call, error)) is not None:
-                await _write_last(context, last)
+            last = self._last_message(call, error) if begun else None
+            if last is not None and await _write_last(context, last):
                 return
             if not begun:
                 await _send_headers(context, call)
@@ -187,20 +188,27 @@ def _headers_of(call: Call) -> tuple[tuple[str, str], ...]:
 
 
 async def _send_headers(context: Context, call: Call) -> None:
-    if call.response_headers:
-        await context.send_initial_metadata(_headers_of(call))
+    """Sends them once: gRPC would not know of those whose sending a deadline cut off, and send them again."""
+    if not call.response_headers:
+        return
+    sending = asyncio.ensure_future(context.send_initial_metadata(_headers_of(call)))
+    try:
+        await asyncio.shield(sending)
+    except asyncio.CancelledError:
+        await asyncio.wait((sending,), timeout=_HEADERS_TIMEOUT_S)
+        raise
 
 
-async def _write_last(context: Context, message: Message) -> None:
-    """Writes behind a message given up half-way: gRPC takes one at a time, and readers may be slow."""
+async def _write_last(context: Context, message: Message) -> bool:
+    """Writes behind a message given up half-way: gRPC takes one at a time. False when it never did."""
     for pause_s in _PAUSES_S:
         try:
             await context.write(message)
         except grpc.aio.InternalError:
             await asyncio.sleep(pause_s)
         else:
-            return
-    await context.write(message)
+            return True
+    return False
 
 
 async def _abort(context: Context, error: QuartetError, headers: tuple[tuple[str, str], ...] = ()) -> Never:

@@ -56,8 +56,13 @@ def run(name: str, settings: KitSettings, serve: Callable[[], Coroutine[Any, Any
     elif settings.workers > 1:
         return _run_workers(settings)
     sending = telemetry.configure(name, settings)
+
+    async def observed() -> None:
+        sending.observe_tasks(asyncio.get_running_loop())
+        await serve()
+
     try:
-        asyncio.run(serve())
+        asyncio.run(observed())
     except (AddressTakenError, SettingsError) as error:
         log.error("%s", error)
         return EXIT_MISCONFIGURED

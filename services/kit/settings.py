@@ -68,6 +68,11 @@ class KitSettings(BaseSettings):
     trace_ratio: float = Field(default=1.0, validation_alias="OTEL_TRACES_SAMPLER_ARG", ge=0, le=1)
     """Share of the traces begun here that are recorded; a caller's own decision is kept."""
 
+    metric_interval_ms: int = Field(
+        default=10_000, validation_alias="OTEL_METRIC_EXPORT_INTERVAL", ge=100, le=600_000
+    )
+    """Milliseconds between exports of metrics."""
+
     database_url: str = Field(default="", validation_alias="DATABASE_URL", repr=False)
     redis_url: str = Field(default="", validation_alias="REDIS_URL", repr=False)
     config_dir: Path = Field(default_factory=shipped_config, validation_alias="QUARTET_CONFIG_DIR")

@@ -1,7 +1,9 @@
 """Traces and metrics of a process: set up once, sent by OTLP, flushed at the end."""
 
+import asyncio
+
 from opentelemetry import trace
-from opentelemetry.metrics import Histogram, Meter, NoOpMeter
+from opentelemetry.metrics import CallbackOptions, Histogram, Meter, NoOpMeter, Observation
 from opentelemetry.sdk.metrics import MeterProvider
 from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
@@ -17,7 +19,6 @@ EXPORT_TIMEOUT_S = 5
 SPAN_DELAY_MS = 1000
 MAX_WAITING_SPANS = 8192
 """What comes on top is dropped: telemetry never holds calls back."""
-METRIC_INTERVAL_MS = 10_000
 SCOPE = "quartet"
 DURATION_BOUNDARIES_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 600)
 """Those that the semantic conventions advise for RPCs, continued to our longest deadline."""
@@ -26,7 +27,14 @@ DURATION_BOUNDARIES_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10
 class Telemetry:
     """The providers of one process; without an endpoint ids are made and nothing is recorded or sent."""
 
-    def __init__(self, service_name: str, *, endpoint: str = "", trace_ratio: float = 1.0) -> None:
+    def __init__(
+        self,
+        service_name: str,
+        *,
+        endpoint: str = "",
+        trace_ratio: float = 1.0,
+        metric_interval_ms: float = 10_000,
+    ) -> None:
         resource = Resource.create({SERVICE_NAME: service_name})
         sampler: Sampler = ParentBased(TraceIdRatioBased(trace_ratio)) if endpoint else ALWAYS_OFF
         self._traces = TracerProvider(sampler=sampler, resource=resource, shutdown_on_exit=False)
@@ -44,7 +52,7 @@ class Telemetry:
                 )
             )
             metrics = OTLPMetricExporter(endpoint=endpoint, insecure=insecure, timeout=EXPORT_TIMEOUT_S)
-            readers = [PeriodicExportingMetricReader(metrics, export_interval_millis=METRIC_INTERVAL_MS)]
+            readers = [PeriodicExportingMetricReader(metrics, export_interval_millis=metric_interval_ms)]
         self._metrics = MeterProvider(metric_readers=readers, resource=resource, shutdown_on_exit=False)
         self.tracer = self._traces.get_tracer(SCOPE)
         self.meter = self._metrics.get_meter(SCOPE)
@@ -55,6 +63,14 @@ class Telemetry:
         return self.meter.create_histogram(
             name, unit="s", explicit_bucket_boundaries_advisory=DURATION_BOUNDARIES_S
         )
+
+    def observe_tasks(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Tells how many tasks the loop has: a number that grows and does not shrink is a leak."""
+
+        def count(_: CallbackOptions) -> list[Observation]:
+            return [Observation(len(asyncio.all_tasks(loop)))]
+
+        self.meter.create_observable_gauge(names.TASKS, [count], unit="{task}")
 
     def flush(self) -> None:
         """Sends the spans that wait; blocks for about EXPORT_TIMEOUT_S at most."""
@@ -72,7 +88,12 @@ _current: Telemetry | None = None
 def configure(service_name: str, settings: KitSettings) -> Telemetry:
     """Makes the telemetry of this process, whose spans bear the service's name; once, before serving."""
     global _current  # one tracer per process is what OpenTelemetry's own API has, too
-    _current = Telemetry(service_name, endpoint=settings.otlp_endpoint, trace_ratio=settings.trace_ratio)
+    _current = Telemetry(
+        service_name,
+        endpoint=settings.otlp_endpoint,
+        trace_ratio=settings.trace_ratio,
+        metric_interval_ms=settings.metric_interval_ms,
+    )
     return _current
 
 

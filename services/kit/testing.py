@@ -62,6 +62,8 @@ class OtlpReceiver:
     endpoint: str = ""
     spans: list[ReceivedSpan] = field(default_factory=list)
     metric_names: set[str] = field(default_factory=set)
+    gauges: dict[tuple[str, str], float] = field(default_factory=dict)
+    """The newest value by service and metric; of several points of one metric their sum."""
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     def trace(self, trace_id: str) -> list[ReceivedSpan]:
@@ -88,8 +90,13 @@ class OtlpReceiver:
 
     async def _take_metrics(self, request: Any, _: Any) -> Any:
         for resource in request.resource_metrics:
-            for scope in resource.scope_metrics:
-                self.metric_names.update(metric.name for metric in scope.metrics)
+            service = _attributes(resource.resource.attributes).get("service.name", "")
+            for metric in (metric for scope in resource.scope_metrics for metric in scope.metrics):
+                self.metric_names.add(metric.name)
+                if metric.WhichOneof("data") == "gauge":
+                    points = metric.gauge.data_points
+                    total = sum(point.as_int or point.as_double for point in points)
+                    self.gauges[service, metric.name] = total
         return metrics_service_pb2.ExportMetricsServiceResponse()
 
 

@@ -1,5 +1,6 @@
 """A span, metrics, a price and a ledger entry for every call to a model, whatever its provider."""
 
+import asyncio
 import itertools
 import secrets
 import time
@@ -228,7 +229,12 @@ class MeteredProvider:
     async def generate(self, request: ModelRequest, call: Call) -> Completion:
         """As the provider's own, with the cost in the completion's usage."""
         with self._measure(request, call) as measurement:
-            completion = await self._provider.generate(request, call)
+            try:
+                completion = await self._provider.generate(request, call)
+            except asyncio.CancelledError:
+                # Nobody knows how far the provider came; that it had the prompt is likely.
+                measurement.note_acceptance()
+                raise
             measurement.finish(completion)
             return completion
 

@@ -5,10 +5,12 @@ from typing import Any
 
 import grpc
 import pytest
+from google.api.httpbody_pb2 import HttpBody  # type: ignore[import-untyped]
 from grpc_health.v1 import health_pb2  # type: ignore[import-untyped]
 from grpc_reflection.v1alpha import reflection_pb2  # type: ignore[import-untyped]
 
 from quartet.common.v1 import generation_pb2, message_pb2
+from quartet.gateway.v1 import openai_pb2  # noqa: F401 - registers the contract
 from quartet.pipeline.v1 import pipeline_pb2  # noqa: F401 - registers the contract
 from quartet.router.v1 import router_pb2 as pb
 from services.kit.binding import Binding
@@ -20,6 +22,7 @@ from services.kit.settings import KitSettings
 from services.kit.testing import serve
 
 ROUTER = "quartet.router.v1.RouterService"
+OPENAI = "quartet.gateway.v1.OpenAIService"
 PIPELINE = "quartet.pipeline.v1.PipelineService"
 HEALTH = "grpc.health.v1.Health"
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -274,16 +277,34 @@ async def test_a_time_that_is_no_number_leaves_a_public_call_the_usual_one(wish:
     assert 40 < router.calls[0].remaining_s() <= 50
 
 
-async def test_a_deadline_while_the_client_reads_slowly_is_still_the_stream_s_last_message() -> None:
-    class Talkative:
-        async def stream_generate(
-            self, request: pb.StreamGenerateRequest, call: Call
-        ) -> AsyncIterator[pb.StreamGenerateResponse]:
-            while True:
-                response = pb.StreamGenerateResponse()
-                response.delta.text = "x" * 1_000_000
-                yield response
+class Talkative:
+    """Says more than a reader takes."""
 
+    async def stream_generate(
+        self, request: pb.StreamGenerateRequest, call: Call
+    ) -> AsyncIterator[pb.StreamGenerateResponse]:
+        call.response_headers["x-request-id"] = "r1"
+        response = pb.StreamGenerateResponse()
+        response.delta.text = "x" * 1_000_000
+        while True:
+            yield response
+
+    async def create_chat_completion(self, request: HttpBody, call: Call) -> AsyncIterator[HttpBody]:
+        call.response_headers["x-request-id"] = "r1"
+        while True:
+            yield HttpBody(data=b"x" * 1_000_000)
+
+
+async def read_slowly(call: Any, pause_s: float) -> list[Any]:
+    responses: list[Any] = []
+    async for response in call:
+        if not responses:
+            await asyncio.sleep(pause_s)
+        responses.append(response)
+    return responses
+
+
+async def test_a_deadline_while_the_client_reads_slowly_is_still_the_stream_s_last_message() -> None:
     async with (
         serve(Binding(ROUTER, Talkative(), public=True)) as server,
         grpc.aio.insecure_channel(server.address) as channel,
@@ -294,10 +315,33 @@ async def test_a_deadline_while_the_client_reads_slowly_is_still_the_stream_s_la
             f"/{ROUTER}/StreamGenerate", response_deserializer=pb.StreamGenerateResponse.FromString
         )
         call = start(request.SerializeToString(), metadata=[("x-quartet-timeout-ms", "200")])
-        responses = []
-        async for response in call:
-            if not responses:
-                await asyncio.sleep(0.3)
-            responses.append(response)
+        responses = await read_slowly(call, 0.3)
     assert [response.WhichOneof("event") for response in responses[-2:]] == ["delta", "error"]
     assert responses[-1].error.reason == "DEADLINE_EXCEEDED"
+
+
+@pytest.mark.parametrize("pause_s", [0.3, 3.0], ids=["slowly", "far too slowly"])
+async def test_where_no_message_can_tell_of_the_deadline_the_status_does(pause_s: float) -> None:
+    async with (
+        serve(Binding(OPENAI, Talkative(), public=True)) as server,
+        grpc.aio.insecure_channel(server.address) as channel,
+    ):
+        start: Any = channel.unary_stream(f"/{OPENAI}/CreateChatCompletion")
+        call = start(b"", metadata=[("x-quartet-timeout-ms", "200")])
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await read_slowly(call, pause_s)
+    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+@pytest.mark.parametrize("timeout_ms", range(1, 9))
+async def test_a_deadline_at_any_moment_of_a_stream_s_beginning_ends_it(timeout_ms: int) -> None:
+    async with (
+        serve(Binding(OPENAI, Talkative(), public=True)) as server,
+        grpc.aio.insecure_channel(server.address) as channel,
+    ):
+        start: Any = channel.unary_stream(f"/{OPENAI}/CreateChatCompletion")
+        for _ in range(20):
+            call = start(b"", metadata=[("x-quartet-timeout-ms", str(timeout_ms))])
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await read_slowly(call, 0.0)
+            assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED

@@ -70,6 +70,7 @@ class ProviderDouble:
         self._cache = PromptCache()
         self._ledger = Ledger(keep)
         self._serials = itertools.count(1)
+        self._in_flight = 0
         self._closing = asyncio.Event()
         self._web: web.Server | None = None
         self._listener: asyncio.Server | None = None
@@ -110,6 +111,11 @@ class ProviderDouble:
     @property
     def open_connections(self) -> int:
         return len(self._web.connections) if self._web else 0
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that have come and are neither answered nor given up."""
+        return self._in_flight
 
     def calls(self, endpoint: str | None = None, model: str | None = None) -> int:
         """How many calls came for the endpoint and the model; None stands for all of them."""
@@ -183,6 +189,15 @@ class ProviderDouble:
             at=time.monotonic(),
         )
         self._ledger.record(recorded)
+        self._in_flight += 1
+        try:
+            return await self._deliver(request, recorded, asked, wire)
+        finally:
+            self._in_flight -= 1
+
+    async def _deliver(
+        self, request: web.BaseRequest, recorded: RecordedRequest, asked: Rule | None, wire: Wire
+    ) -> web.StreamResponse:
         rule = asked or self._script.take(recorded) or Rule()
         delivery = Delivery(request, rule.fault or NO_FAULT, self._closing)
         try:

@@ -1,5 +1,6 @@
 """The span of a model call, as an exporter sees it."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 
 import pytest
@@ -15,6 +16,7 @@ from services.router.adapters.metered import Instruments, MeteredProvider
 from services.router.domain import failures
 from services.router.domain.adaptation import ModelRequest, adapt
 from services.router.domain.catalogue import Catalogue
+from services.router.domain.ledger import Entry
 from services.router.domain.routes import RouteTable
 from services.router.ports import Accepted, ProviderEvent
 from tests.unit.router.conftest import Ask
@@ -96,3 +98,34 @@ async def test_a_failed_call_has_its_reason_on_the_span(
     span = only(exporter)
     assert span.status.status_code is StatusCode.ERROR
     assert (span.attributes or {})["error.type"] == "PROVIDER_UNAVAILABLE"
+
+
+class Kept:
+    """A ledger that keeps what it is given."""
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+
+    def record(self, entry: Entry) -> None:
+        self.entries.append(entry)
+
+
+async def test_a_whole_answer_that_is_given_up_counts_its_input(
+    exporter: InMemorySpanExporter, request_to_luna: ModelRequest
+) -> None:
+    class Silent(FakeProvider):
+        async def generate(self, request: ModelRequest, call: Call) -> generation.Completion:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    ledger = Kept()
+    instruments = Instruments(TracerProvider().get_tracer("test"), NoOpMeter("test"), ledger)
+    answering = asyncio.create_task(
+        MeteredProvider(Silent(), instruments).generate(request_to_luna, Call.root(timeout_s=1))
+    )
+    await asyncio.sleep(0)
+    answering.cancel()
+    await asyncio.gather(answering, return_exceptions=True)
+    (entry,) = ledger.entries
+    assert (entry.status, entry.estimated) == ("CANCELLED", True)
+    assert entry.input_tokens == request_to_luna.purpose.input_tokens

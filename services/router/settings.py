@@ -41,6 +41,19 @@ class Settings(KitSettings):
 
     max_retries: int = Field(default=2, ge=0, le=10)
     """Further attempts at one model, before its first word."""
+    retry_share: float = Field(default=0.2, ge=0, le=1)
+    """Retries of this process for each of its requests: an outage is not amplified by more."""
+    min_retries_per_s: float = Field(default=10.0, ge=0, le=1000)
+    """Retries that this process may make whatever the number of its requests."""
+    breaker_failures: int = Field(default=5, ge=1, le=1000)
+    """So many failures in a row, and a deployment cools down."""
+    breaker_error_rate: float = Field(default=0.5, gt=0, le=1)
+    """So does this share of failures, of `breaker_min_calls` or more within `breaker_window_s`."""
+    breaker_min_calls: int = Field(default=20, ge=1)
+    breaker_window_s: Seconds = 30.0
+    breaker_cooldown_s: Seconds = 5.0
+    """The first cooling; twice as long after each probe that fails."""
+    breaker_max_cooldown_s: Seconds = 120.0
     embedder_threads: int = Field(default=1, ge=1, le=64)
     max_detached: int = Field(default=256, ge=1)
     """Requests with idempotency keys under way at once."""

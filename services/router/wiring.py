@@ -32,14 +32,17 @@ from services.router.adapters.postgres.questions import PostgresQuestions
 from services.router.adapters.redis.answers import RedisAnswers
 from services.router.adapters.redis.cache import RedisCache
 from services.router.adapters.transport import COMMON_HEADERS, NO_KEY, Patience, Transport
-from services.router.domain.answering import Answering, RetryPolicy
+from services.router.domain.answering import Answering
+from services.router.domain.breaker import BreakerPolicy
 from services.router.domain.cached_answering import CachedAnswering
 from services.router.domain.catalogue import LOCAL, Dialect, ProviderState
 from services.router.domain.decision import Decider
 from services.router.domain.decision_log import DecisionLog
 from services.router.domain.embedding import Embedding
+from services.router.domain.fleet import Fleet
 from services.router.domain.lengths import OutputLengths
 from services.router.domain.once import Once
+from services.router.domain.retrying import RetryBudget, Retrying, RetryPolicy
 from services.router.domain.semantic import SemanticCache
 from services.router.learned.learned import Learned
 from services.router.service import RouterService
@@ -87,9 +90,20 @@ async def build(
         for server in servers:
             key = read_secret(server.api_key_variable) if server.api_key_variable else ""
             missing = (server.api_key_variable,) if server.api_key_variable and not key else ()
-            providers.add_openai(server.name, server.base_url, key, missing=missing)
+            add = providers.add_anthropic if server.dialect is Dialect.ANTHROPIC else providers.add_openai
+            add(server.name, server.base_url, key, missing=missing)
         embedder = await providers.add_local(settings)
-        policy = RetryPolicy(max_retries=settings.max_retries)
+        fleet = Fleet(
+            catalogue,
+            {*providers.models, *providers.embedders},
+            _breaker_policy(settings),
+            note=instruments.note_change,
+        )
+        retrying = Retrying(
+            fleet,
+            RetryPolicy(max_retries=settings.max_retries),
+            RetryBudget(share=settings.retry_share, min_per_s=settings.min_retries_per_s),
+        )
         once: Once | None = None
         if settings.redis_url:
             answers = RedisAnswers(settings.redis_url)
@@ -103,6 +117,7 @@ async def build(
             routes,
             providers.states,
             _today,
+            fleet=fleet,
             judge=learned,
             calibration=learned.calibration,
             lengths=lengths,
@@ -117,9 +132,14 @@ async def build(
             routes=routes,
             decider=decider,
             answering=_with_cache(
-                settings, stack, Answering(providers.models, policy, lengths), instruments, database, embedder
+                settings,
+                stack,
+                Answering(providers.models, retrying, lengths),
+                instruments,
+                database,
+                embedder,
             ),
-            embedding=Embedding(providers.embedders, policy),
+            embedding=Embedding(providers.embedders, retrying),
             once=once,
             decisions=database.decisions,
             outcomes=database.outcomes,
@@ -154,7 +174,7 @@ class _Providers:
             self.embedders[name] = MeteredEmbedder(provider, self._instruments)
 
     def add_anthropic(self, name: str, base_url: str, api_key: str, *, missing: tuple[str, ...]) -> None:
-        if api_key or base_url:
+        if missing and (api_key or (base_url and name == "anthropic")):
             missing = ()
         self.states[name] = ProviderState(name=name, dialect=Dialect.ANTHROPIC, missing=missing)
         if not missing:
@@ -262,6 +282,17 @@ async def _keep_calibrated(decider: Decider, outcomes: PostgresOutcomes, interva
 async def _end(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+def _breaker_policy(settings: Settings) -> BreakerPolicy:
+    return BreakerPolicy(
+        consecutive_failures=settings.breaker_failures,
+        error_rate=settings.breaker_error_rate,
+        min_calls=settings.breaker_min_calls,
+        window_s=settings.breaker_window_s,
+        cooldown_s=settings.breaker_cooldown_s,
+        max_cooldown_s=settings.breaker_max_cooldown_s,
+    )
 
 
 def _check_addresses(settings: Settings, servers: tuple[ServerAddress, ...]) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import logging
 import secrets
 import time
 from collections.abc import AsyncGenerator, Sequence
@@ -24,6 +25,8 @@ from services.router.domain.ledger import CANCELLED, OK, UNKNOWN_PURPOSE, Entry,
 from services.router.domain.prices import Prices, cost_of
 from services.router.ports import Accepted, EmbeddingProvider, Ledger, ModelProvider, ProviderEvent, Vectors
 
+log = logging.getLogger(__name__)
+
 _FINISH_PREFIX = "FINISH_REASON_"
 
 
@@ -43,6 +46,7 @@ class Instruments:
         self._numbers = itertools.count(1)
         self._duration = meter.create_histogram(names.GEN_AI_DURATION, unit="s")
         self._tokens = meter.create_histogram(names.GEN_AI_TOKEN_USAGE, unit="{token}")
+        self._changes = meter.create_counter(names.DEPLOYMENT_CHANGES)
 
     def compare(self, purpose: Purpose, usage: Usage, status: str) -> int:
         """What an answer of a route would have cost with the baseline's prices, in micro-USD."""
@@ -72,6 +76,14 @@ class Instruments:
                 status=OK,
                 baseline_micro_usd=baseline if plan.route.name else 0,
             )
+        )
+
+    def note_change(self, model: Model, state: str) -> None:
+        """Counts and logs that a deployment cools down, is tried again, or is well."""
+        attributes = {names.GEN_AI_PROVIDER: model.provider, names.GEN_AI_REQUEST_MODEL: model.id}
+        self._changes.add(1, {**attributes, names.DEPLOYMENT_STATE: state})
+        log.warning(
+            "deployment is %s", state, extra={"model": model.id, "provider": model.provider, "state": state}
         )
 
     def name_call(self) -> str:

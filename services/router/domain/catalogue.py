@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date
 from enum import Enum
 
@@ -84,17 +84,41 @@ class Traits:
     prefill: bool = True
 
 
+class Balance(Enum):
+    """How calls are spread over a model's deployments."""
+
+    WEIGHTED = "weighted"
+    LEAST_LATENCY = "least_latency"
+    """The faster of two drawn by weight."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
-    """An entry of `models.yaml`.
+class Site:
+    """Where a model is deployed.
 
     Attributes:
+        upstream: The name by which this provider knows the model.
+        weight: Its share of the calls, in proportion to the other sites' weights.
+    """
+
+    provider: str
+    upstream: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Model:
+    """An entry of `models.yaml`, as one provider serves it.
+
+    Attributes:
+        provider: The one it is listed with; `sites` tells where else it is deployed.
         upstream: The name by which the provider knows it.
         context_window: Tokens of input that it takes.
         max_output_tokens: 0 for models that write no text.
         dimension: Length of its vectors; 0 for models that do not embed.
         shutdown: The day on which its provider turns it off; None when not announced.
         successor: The id of the model that takes over; empty when none is named.
+        sites: Where it is deployed; empty for at its provider alone.
     """
 
     id: str
@@ -110,6 +134,16 @@ class Model:
     dimension: int = 0
     shutdown: date | None = None
     successor: str = ""
+    sites: tuple[Site, ...] = ()
+    balance: Balance = Balance.WEIGHTED
+
+    def at(self, site: Site) -> "Model":
+        """The model as it is called at a site."""
+        return replace(self, provider=site.provider, upstream=site.upstream)
+
+    def all_sites(self) -> tuple[Site, ...]:
+        """Where it is deployed: at least one."""
+        return self.sites or (Site(provider=self.provider, upstream=self.upstream),)
 
     def is_dead(self, today: date) -> bool:
         """True from the day of its shutdown on."""

@@ -10,6 +10,7 @@ from services.kit.errors import InvalidArgument
 from services.router.domain.catalogue import Capability, Catalogue, Model, Providers
 from services.router.domain.features import Features, read_features
 from services.router.domain.fitness import objections
+from services.router.domain.fleet import Fleet
 from services.router.domain.judgement import Judge, Judged
 from services.router.domain.lengths import OutputLengths
 from services.router.domain.policy import Calibration
@@ -47,10 +48,14 @@ class Plan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Weighed:
-    """A model as a candidate; it can serve when nothing speaks against it."""
+    """A model as a candidate; it can serve when nothing speaks against it.
+
+    `rests` when it could serve, were it not cooling.
+    """
 
     model: Model
     candidate: pb.Candidate
+    rests: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +79,7 @@ class Decider:
             and policies always choose the strong models.
         calibration: What uplift is worth; may be replaced while the decider is in use.
         lengths: Tells how long answers will be.
+        fleet: Tells which models are cooling; without one, none is.
     """
 
     def __init__(
@@ -83,6 +89,7 @@ class Decider:
         providers: Providers,
         today: Callable[[], date],
         *,
+        fleet: Fleet | None = None,
         judge: Judge | None = None,
         calibration: Calibration | None = None,
         lengths: OutputLengths | None = None,
@@ -91,6 +98,7 @@ class Decider:
         self._routes = routes
         self._providers = providers
         self._today = today
+        self._fleet = fleet
         self._judge = judge
         self.calibration = calibration
         self._lengths = lengths or OutputLengths()
@@ -136,7 +144,8 @@ class Decider:
         if model.is_dead(self._today()):
             hint = f"; name {model.successor} instead" if model.successor else ""
             return f"it was shut down on {model.shutdown}{hint}"
-        return self._providers[model.provider].unavailable_because
+        reasons = [self._providers[site.provider].unavailable_because for site in model.all_sites()]
+        return min(reasons, key=bool)
 
     def find_embedding(self, name: str) -> Model:
         """The embedding model of a name, or the default one for none.
@@ -200,6 +209,10 @@ class Decider:
         # What answers from passages alone is the last resort of both tiers.
         weighed.sort(key=lambda each: each.model.can(Capability.PASSAGES_ONLY))
         models = tuple(each.model for each in weighed if not each.candidate.rejected_because)
+        if not models and route.last_resort and any(each.rests for each in weighed):
+            weighed.extend(self._weigh(prompt, route, (route.last_resort,), features, warnings))
+            models = tuple(each.model for each in weighed if not each.candidate.rejected_because)
+        models = models or self._least_resting(weighed, warnings)
         chosen = models[0] if models else None
         decision = _decision(choice, chosen, _output_limit(prompt, route, chosen) if chosen else 0)
         _complete(decision, chosen, [each.candidate for each in weighed], list(dict.fromkeys(warnings)))
@@ -220,10 +233,28 @@ class Decider:
                 continue
             seen.add(model.id)
             warnings.extend(notes)
-            rejected = next(self._objections(model, features), "")
-            output_tokens = _output_limit(prompt, route, model)
-            candidate = self._candidate(model, features, route, output_tokens, rejected)
-            yield _Weighed(model=model, candidate=candidate)
+            yield self._weigh_one(prompt, route, model, features)
+
+    def _weigh_one(self, prompt: Prompt, route: Route, model: Model, features: Features) -> _Weighed:
+        rejected = next(self._objections(model, features), "")
+        resting = self._fleet.why_resting(model) if self._fleet is not None and not rejected else ""
+        output_tokens = _output_limit(prompt, route, model)
+        candidate = self._candidate(model, features, route, output_tokens, rejected or resting)
+        return _Weighed(model=model, candidate=candidate, rests=bool(resting))
+
+    def _least_resting(self, weighed: Sequence[_Weighed], warnings: list[str]) -> tuple[Model, ...]:
+        """Where all that could serve are cooling, they are candidates all the same: first who cools least."""
+        resting = [each for each in weighed if each.rests]
+        if self._fleet is None or not resting:
+            return ()
+        rest_s = self._fleet.rest_s
+        resting.sort(key=lambda each: rest_s(each.model))
+        first = resting[0]
+        warnings.append(
+            f"{first.model.id} is asked as the last resort, though {first.candidate.rejected_because}"
+        )
+        first.candidate.rejected_because = ""
+        return tuple(each.model for each in resting)
 
     def _choose_tiers(
         self, route: Route, strong: Sequence[_Weighed], cheaper: Sequence[_Weighed], judged: Judged
@@ -259,13 +290,12 @@ class Decider:
         named = self._catalogue.find(prompt.target.model)
         model, warnings = self._catalogue.succeed(named, self._today())
         route = self._routes.named
-        output_tokens = _output_limit(prompt, route, model)
-        objection = next(self._objections(model, features), "")
-        chosen = None if objection else model
+        weighed, notes = self._weigh_one(prompt, route, model, features), list(warnings)
+        self._least_resting([weighed], notes)
+        chosen = None if weighed.candidate.rejected_because else model
         choice = _Choice(route=route, rule_name=BY_NAME, intent=UNKNOWN_INTENT, confidence=1.0)
-        decision = _decision(choice, chosen, output_tokens)
-        candidate = self._candidate(model, features, route, output_tokens, objection)
-        _complete(decision, chosen, [candidate], warnings)
+        decision = _decision(choice, chosen, _output_limit(prompt, route, model))
+        _complete(decision, chosen, [weighed.candidate], notes)
         models = (chosen,) if chosen else ()
         return Plan(decision=decision, models=models, route=route, input_tokens=features.input_tokens)
 
@@ -303,17 +333,24 @@ class Decider:
 
 
 def revise(decision: pb.Decision, model: Model, failures: Mapping[str, str]) -> pb.Decision:
-    """The decision as it turned out: the model that answers, and how those before it failed, by id."""
-    if model.id == decision.model and not failures:
+    """The decision as it turned out: the model that answers, and where; how those before it failed, by id."""
+    if model.id == decision.model and not failures and _provider_of(decision, model) == model.provider:
         return decision
     revised = pb.Decision()
     revised.CopyFrom(decision)
     revised.model = revised.handler.model = model.id
     for candidate in revised.candidates:
         candidate.chosen = candidate.model == model.id
+        if candidate.chosen:
+            candidate.provider = model.provider
         if candidate.model in failures and not candidate.chosen:
             candidate.rejected_because = f"it failed: {failures[candidate.model]}"
     return revised
+
+
+def _provider_of(decision: pb.Decision, model: Model) -> str:
+    chosen = (candidate.provider for candidate in decision.candidates if candidate.model == model.id)
+    return next(chosen, model.provider)
 
 
 def _output_limit(prompt: Prompt, route: Route, model: Model) -> int:

@@ -6,11 +6,11 @@ from quartet.common.v1.generation_pb2 import Budget, Usage
 from quartet.router.v1.router_pb2 import EmbedResponse
 from services.kit.call import Call
 from services.kit.errors import InvalidArgument, QuartetError
-from services.router.domain.answering import Attempts, RetryPolicy
 from services.router.domain.budget import Spending
 from services.router.domain.catalogue import Model
 from services.router.domain.features import CHARS_PER_TOKEN
 from services.router.domain.prices import cost_of
+from services.router.domain.retrying import Retrying
 from services.router.ports import EmbeddingProvider
 
 
@@ -21,9 +21,9 @@ class Embedding:
         providers: By the provider's name; every provider of an embedding model is in it.
     """
 
-    def __init__(self, providers: Mapping[str, EmbeddingProvider], policy: RetryPolicy) -> None:
+    def __init__(self, providers: Mapping[str, EmbeddingProvider], retrying: Retrying) -> None:
         self._providers = providers
-        self._policy = policy
+        self._retrying = retrying
 
     async def embed(
         self, model: Model, texts: Sequence[str], dimension: int, budget: Budget, call: Call
@@ -38,13 +38,16 @@ class Embedding:
             raise InvalidArgument.field(
                 "dimensions", f"{model.id} makes vectors of {model.dimension} at most"
             )
-        attempts = Attempts((model,), self._policy, call)
+        attempts = await self._retrying.attempts((model,), call)
         spending = Spending(budget)
         estimate = -(-sum(map(len, texts)) // CHARS_PER_TOKEN)
         while True:
             spending.admit(model, input_tokens=estimate, output_tokens=0)
+            deployed = attempts.deployment.model
             try:
-                vectors = await self._providers[model.provider].embed(model, texts, dimension, call)
+                with attempts.deployment.begin():
+                    provider = self._providers[deployed.provider]
+                    vectors = await provider.embed(deployed, texts, dimension, call)
             except QuartetError as failure:
                 await attempts.after(failure)
                 continue

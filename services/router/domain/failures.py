@@ -16,9 +16,11 @@ INTERRUPTED = "PROVIDER_INTERRUPTED"
 KEY_REFUSED = "PROVIDER_KEY_REFUSED"
 MODEL_MISSING = "PROVIDER_MODEL_NOT_FOUND"
 REFUSED = "PROVIDER_REFUSED"
+TIMEOUT = "PROVIDER_TIMEOUT"
 
 _RETRYABLE = {RATE_LIMITED, UNAVAILABLE, INTERRUPTED}
 _PASSING_ON = _RETRYABLE | {KEY_REFUSED, MODEL_MISSING}
+_FAULTS = _PASSING_ON - {RATE_LIMITED}
 
 MAX_MESSAGE_CHARS = 500
 """Of a provider's own words: they may quote the request."""
@@ -32,6 +34,11 @@ def may_retry(failure: QuartetError) -> bool:
 def may_pass_on(failure: QuartetError) -> bool:
     """Whether another model may do better."""
     return failure.reason in _PASSING_ON
+
+
+def is_fault(failure: QuartetError) -> bool:
+    """Whether the provider is at fault, and not well."""
+    return failure.reason in _FAULTS
 
 
 def from_http_status(
@@ -76,6 +83,4 @@ def interrupted(provider: str, model: str, detail: str) -> Unavailable:
 def out_of_time(provider: str, model: str) -> DeadlineExceeded:
     """The error for a provider that took longer than the call had."""
     message = f"{provider} did not answer in the time left for this call: allow more, or ask for less"
-    return DeadlineExceeded(
-        message, reason="PROVIDER_TIMEOUT", metadata={"provider": provider, "model": model}
-    )
+    return DeadlineExceeded(message, reason=TIMEOUT, metadata={"provider": provider, "model": model})

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from services.kit.errors import NotFound
+from services.router.domain.catalogue import Balance
 from services.router.domain.policy import Policy
 from services.router.domain.rules import RuleSet
 
@@ -36,6 +37,9 @@ class Route:
         policy: When they do; None for never.
         shadow: A policy that decides, too, and is only noted.
         caching: How answers are kept; None for not at all.
+        balance: How calls are spread over a model's deployments; None for as the model says.
+        last_resort: Id of the model that is asked where all others are cooling; empty for the one that cools
+            least.
     """
 
     name: str
@@ -47,6 +51,8 @@ class Route:
     policy: Policy | None = None
     shadow: Policy | None = None
     caching: Caching | None = None
+    balance: Balance | None = None
+    last_resort: str = ""
 
 
 class RouteTable:

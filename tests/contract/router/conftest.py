@@ -32,7 +32,14 @@ def double(session_double: ProviderDouble) -> ProviderDouble:
 @pytest_asyncio.fixture(scope="session")
 async def routers(session_double: ProviderDouble) -> AsyncIterator[dict[str, Any]]:
     """Clients of one router with both vendors configured, by kind."""
-    settings = Settings(openai_base_url=session_double.openai_url, anthropic_base_url=session_double.url)
+    settings = Settings(
+        openai_base_url=session_double.openai_url,
+        anthropic_base_url=session_double.url,
+        # What one test breaks must not cool down for the next.
+        breaker_failures=1000,
+        breaker_min_calls=100_000,
+        min_retries_per_s=1000,
+    )
     async with AsyncExitStack() as stack:
         (binding,) = await stack.enter_async_context(build(settings))
         yield {

@@ -63,19 +63,6 @@ async def test_a_failing_model_gives_way_to_the_next_of_the_route(
     assert events[0].decision.model == events[-1].end.model == "claude-haiku-5-5"
 
 
-async def test_a_long_wait_that_a_provider_asks_for_is_spent_at_the_next_model(
-    router: Any, double: ProviderDouble, call: Call, ask: Ask
-) -> None:
-    double.script(match="gpt-6-luna", fault=Fault(status=429, retry_after_s=3600), times=None)
-    begun = time.monotonic()
-    answer = await generate(router, ask(QUESTION), call)
-    assert answer.completion.model == "claude-haiku-5-5"
-    assert time.monotonic() - begun < 2
-    with pytest.raises(ResourceExhausted) as caught:
-        await generate(router, ask(QUESTION, model="gpt-6-luna"), call)
-    assert caught.value.retry_after_s == 3600
-
-
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize(
     ("status", "kind", "reason"),

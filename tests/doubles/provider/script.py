@@ -67,6 +67,7 @@ class Fault:
         chunk_delay_s: Silence before each piece of a stream.
         status: Answer this HTTP status with the vendor's error body.
         retry_after_s: Sent as `retry-after`.
+        headers: Sent besides.
         message: The error's text, in place of the usual one.
         drop: Close the socket without a byte.
         hang_after_chunks: Send no more and keep the socket open; 0 is before the first token.
@@ -84,6 +85,7 @@ class Fault:
     chunk_delay_s: float = 0.0
     status: int | None = None
     retry_after_s: float | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
     message: str | None = None
     drop: bool = False
     hang_after_chunks: int | None = None

@@ -214,8 +214,8 @@ class ProviderDouble:
         self, request: RecordedRequest, rule: Rule, wire: Wire, delivery: Delivery
     ) -> web.StreamResponse:
         serial = f"{next(self._serials):012x}"
-        headers = {wire.REQUEST_ID: f"req_{serial}"}
         fault = rule.fault or NO_FAULT
+        headers = {wire.REQUEST_ID: f"req_{serial}", **fault.headers}
         if fault.retry_after_s is not None:
             headers["retry-after"] = f"{fault.retry_after_s:g}"
         if fault.status is not None:

@@ -11,12 +11,14 @@ from pydantic import Field
 from services.kit.config_file import ConfigFile, Location, Strict
 from services.router.domain.catalogue import (
     LOCAL,
+    Balance,
     Capability,
     Catalogue,
     CatalogueError,
     Dialect,
     Model,
     Sampling,
+    Site,
     Thinking,
     Traits,
 )
@@ -61,6 +63,12 @@ class _Traits(Strict):
     prefill: bool = True
 
 
+class _Deployment(Strict):
+    provider: str
+    upstream: str = ""
+    weight: float = Field(1.0, gt=0, le=1000)
+
+
 class _Model(Strict):
     id: str = Field(min_length=1, max_length=256)
     aliases: tuple[str, ...] = ()
@@ -74,6 +82,8 @@ class _Model(Strict):
     shutdown: _Shutdown | None = None
     successor: str = ""
     traits: _Traits = _Traits()
+    deployments: tuple[_Deployment, ...] = ()
+    balance: Balance = Balance.WEIGHTED
 
 
 class _VendorModel(_Model):
@@ -83,8 +93,9 @@ class _VendorModel(_Model):
 class _Server(Strict):
     name: str = Field(pattern="^[a-z0-9][a-z0-9_-]*$", max_length=64)
     base_url: str = Field(pattern="^https?://")
+    dialect: Literal["openai", "anthropic"] = "openai"
     api_key_variable: str = Field("", pattern="^([A-Z][A-Z0-9_]*)?$")
-    models: tuple[_Model, ...] = Field(min_length=1)
+    models: tuple[_Model, ...] = ()
 
 
 class _Models(Strict):
@@ -96,9 +107,10 @@ class _Models(Strict):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerAddress:
-    """An OpenAI-compatible server of `models.yaml`."""
+    """A server of `models.yaml`, compatible with one of the vendors."""
 
     name: str
+    dialect: Dialect
     base_url: str
     api_key_variable: str
 
@@ -119,7 +131,7 @@ def read_models(path: Path) -> tuple[Catalogue, tuple[ServerAddress, ...]]:
             )
         for index, own in enumerate(server.models):
             locations.append(("servers", number, "models", index))
-            models.append(_model(own, server.name, Dialect.OPENAI, content, source, locations[-1]))
+            models.append(_model(own, server.name, DIALECTS[server.dialect], content, source, locations[-1]))
     try:
         catalogue = Catalogue(models, default_embedding=content.default_embedding)
     except CatalogueError as error:
@@ -127,6 +139,7 @@ def read_models(path: Path) -> tuple[Catalogue, tuple[ServerAddress, ...]]:
     servers = tuple(
         ServerAddress(
             name=server.name,
+            dialect=DIALECTS[server.dialect],
             base_url=server.base_url,
             api_key_variable=server.api_key_variable,
         )
@@ -160,6 +173,35 @@ def _model(
         dimension=entry.dimension,
         shutdown=entry.shutdown.date if entry.shutdown else None,
         successor=entry.successor,
+        sites=_sites(entry, provider, dialect, content, source, location),
+        balance=entry.balance,
+    )
+
+
+def _sites(
+    entry: _Model, provider: str, dialect: Dialect, content: _Models, source: ConfigFile, location: Location
+) -> tuple[Site, ...]:
+    dialects = {**DIALECTS, **{server.name: DIALECTS[server.dialect] for server in content.servers}}
+    seen: set[str] = set()
+    for index, deployment in enumerate(entry.deployments):
+        where, name = (*location, "deployments", index, "provider"), deployment.provider
+        if name not in dialects:
+            raise source.fault(where, f"there is no provider or server {name!r}")
+        if dialects[name] is not dialect:
+            raise source.fault(where, f"{name} speaks another dialect than {provider}")
+        if name in seen:
+            raise source.fault(where, f"a second deployment at {name}")
+        seen.add(name)
+    if seen and provider not in seen:
+        message = f"the list of deployments is the whole list: name {provider} among them, too"
+        raise source.fault((*location, "deployments"), message)
+    return tuple(
+        Site(
+            provider=deployment.provider,
+            upstream=deployment.upstream or entry.upstream or entry.id,
+            weight=deployment.weight,
+        )
+        for deployment in entry.deployments
     )
 
 

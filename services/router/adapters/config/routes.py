@@ -8,8 +8,8 @@ from pydantic import AfterValidator, Field, model_validator
 
 from quartet.common.v1 import message_pb2 as message
 from quartet.router.v1.router_pb2 import Prompt
-from services.kit.config_file import ConfigFile, Strict
-from services.router.domain.catalogue import Capability, Catalogue
+from services.kit.config_file import ConfigFile, Location, Strict
+from services.router.domain.catalogue import Balance, Capability, Catalogue
 from services.router.domain.features import Features, read_features
 from services.router.domain.policy import Policy
 from services.router.domain.routes import Caching, Route, RouteTable
@@ -72,6 +72,8 @@ class _Route(Strict):
     policy: _Policy | None = None
     shadow: _Policy | None = None
     cache: _Cache | Literal[False] | None = None
+    balance: Balance | None = None
+    last_resort: str = ""
 
 
 class _Named(Strict):
@@ -114,6 +116,7 @@ class _Routes(Strict):
     baseline: str = ""
     classifier: _Classifier | None = None
     cache: _DefaultCache | None = None
+    last_resort: str = ""
     named: _Named
     routes: tuple[_Route, ...] = Field(min_length=1)
     rules: tuple[_Rule, ...] = ()
@@ -125,6 +128,8 @@ def read_routes(path: Path, catalogue: Catalogue) -> RouteTable:
     source = ConfigFile(path)
     content = source.read(_Routes)
     _check_names(content, source)
+    if content.last_resort:
+        _check_model(content.last_resort, ("last_resort",), catalogue, source)
     routes = [_route(entry, index, content, catalogue, source) for index, entry in enumerate(content.routes)]
     rules = RuleSet([_rule(entry) for entry in content.rules])
     _check_tests(content, rules, source)
@@ -169,11 +174,9 @@ def _check_names(content: _Routes, source: ConfigFile) -> None:
 def _route(entry: _Route, index: int, content: _Routes, catalogue: Catalogue, source: ConfigFile) -> Route:
     for member, listed in (("candidates", entry.candidates), ("cheaper", entry.cheaper)):
         for place, name in enumerate(listed):
-            location = ("routes", index, member, place)
-            if name not in catalogue:
-                raise source.fault(location, f"there is no model {name!r} in models.yaml")
-            if catalogue.find(name).can(Capability.EMBEDDINGS):
-                raise source.fault(location, f"{name} makes embeddings and writes no text")
+            _check_model(name, ("routes", index, member, place), catalogue, source)
+    if entry.last_resort:
+        _check_model(entry.last_resort, ("routes", index, "last_resort"), catalogue, source)
     if bool(entry.cheaper) is not bool(entry.policy or entry.shadow):
         message = "a policy chooses between `candidates` and `cheaper`: name both it and the cheaper models"
         raise source.fault(("routes", index), message)
@@ -187,7 +190,16 @@ def _route(entry: _Route, index: int, content: _Routes, catalogue: Catalogue, so
         policy=_policy(entry.policy),
         shadow=_policy(entry.shadow),
         caching=_caching(entry.cache, content),
+        balance=entry.balance,
+        last_resort=entry.last_resort or content.last_resort,
     )
+
+
+def _check_model(name: str, location: Location, catalogue: Catalogue, source: ConfigFile) -> None:
+    if name not in catalogue:
+        raise source.fault(location, f"there is no model {name!r} in models.yaml")
+    if catalogue.find(name).can(Capability.EMBEDDINGS):
+        raise source.fault(location, f"{name} makes embeddings and writes no text")
 
 
 def _caching(entry: _Cache | Literal[False] | None, content: _Routes) -> Caching | None:

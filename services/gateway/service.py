@@ -10,8 +10,7 @@ from services.gateway.domain.dispatch import Event
 from services.gateway.domain.front import Front, Order
 from services.gateway.domain.headers import NO_HEAD, Head
 from services.gateway.domain.responses import EVENT_FIELDS, Resume
-from services.gateway.domain.targets import read_target
-from services.gateway.domain.tokens import TokenCounter, counting_of
+from services.gateway.domain.targets import AUTO, parse_target, read_target
 from services.gateway.ports import Router
 from services.kit.call import Call
 
@@ -19,13 +18,10 @@ from services.kit.call import Call
 class GatewayService:
     """`quartet.gateway.v1.GatewayService`: the native API."""
 
-    def __init__(
-        self, front: Front, admission: Admission, catalogue: Catalogue, counter: TokenCounter, router: Router
-    ) -> None:
+    def __init__(self, front: Front, admission: Admission, catalogue: Catalogue, router: Router) -> None:
         self._front = front
         self._admission = admission
         self._catalogue = catalogue
-        self._counter = counter
         self._router = router
         hand = PassThrough(front)
         self.record_outcome = hand.unary(
@@ -80,10 +76,11 @@ class GatewayService:
         self, request: gateway_pb2.CountTokensRequest, call: Call
     ) -> gateway_pb2.CountTokensResponse:
         caller = await self._front.enter(call, "CountTokens")
-        if request.model:
-            await self._catalogue.get_model(request.model, caller.key, caller.outgoing())
+        name = request.model or AUTO.kind.value
+        prompt = router_pb2.Prompt(messages=request.messages, spec=request.spec)
         with self._front.hold(caller):
-            count = await self._counter.count(request.messages, request.spec, counting_of(request.model))
+            await self._catalogue.check_name(name, caller.key, caller.outgoing())
+            count = await self._admission.count_prompt(caller, parse_target(name), prompt)
         return gateway_pb2.CountTokensResponse(
             input_tokens=count.tokens, exact=count.exact, vocabulary=count.vocabulary
         )

@@ -8,18 +8,20 @@ from services.gateway.adapters.anthropic.request import MessageRequest, read_mes
 from services.gateway.adapters.anthropic.response import write_message
 from services.gateway.adapters.anthropic.stream import EventWriter
 from services.gateway.adapters.http import KEEPALIVE, frames, json_body, speak
+from services.gateway.domain.admission import Admission
+from services.gateway.domain.catalogue import Catalogue
 from services.gateway.domain.front import Front
 from services.gateway.domain.headers import Head
-from services.gateway.domain.tokens import TokenCounter, counting_of
 from services.kit.call import Call
 
 
 class AnthropicService:
     """`quartet.gateway.v1.AnthropicService`: Anthropic's HTTP API."""
 
-    def __init__(self, front: Front, counter: TokenCounter) -> None:
+    def __init__(self, front: Front, admission: Admission, catalogue: Catalogue) -> None:
         self._front = front
-        self._counter = counter
+        self._admission = admission
+        self._catalogue = catalogue
 
     def create_message(self, request: HttpBody, call: Call) -> AsyncGenerator[HttpBody]:
         return speak(self._answer(request, call), call, ANTHROPIC_ERRORS)
@@ -45,9 +47,11 @@ class AnthropicService:
 
     async def _count(self, request: HttpBody, call: Call) -> AsyncGenerator[HttpBody]:
         caller = await self._front.enter(call, "CountTokens")
-        target, prompt = read_message(request.data, counting=True).order
+        message = read_message(request.data, counting=True)
+        target, prompt = message.order
         with self._front.hold(caller):
-            count = await self._counter.count(prompt.messages, prompt.spec, counting_of(target.model))
+            await self._catalogue.check_name(message.model, caller.key, caller.outgoing())
+            count = await self._admission.count_prompt(caller, target, prompt)
         yield json_body({"input_tokens": count.tokens})
 
 

@@ -26,7 +26,9 @@ from services.gateway.domain.keyring import Keyring
 from services.gateway.domain.models import Models
 from services.gateway.domain.response_log import ResponseLog
 from services.gateway.domain.responses import Responses
-from services.gateway.domain.tokens import TokenCounter, Vocabulary
+from services.gateway.domain.tokens.counter import TokenCounter
+from services.gateway.domain.tokens.counting import Vocabulary
+from services.gateway.domain.tokens.gauge import TokenGauge
 from services.gateway.ports import KeyRegister, Keys, Orchestrator, Pipeline, Router, Usage
 from services.gateway.service import GatewayService
 from services.gateway.service_anthropic import AnthropicService
@@ -105,9 +107,10 @@ def assemble(
     """
     capacity = capacity or _capacity(settings)
     router = WatchedRouter(router, capacity, first_event_s=settings.first_event_s)
-    counter = TokenCounter(counter_of)
-    admission = Admission(Keyring(keys), counter, read_limits(settings.config_dir))
-    catalogue = Catalogue(router, pipeline, models or Models(router))
+    models = models or Models(router)
+    gauge = TokenGauge(TokenCounter(counter_of), models)
+    admission = Admission(Keyring(keys), gauge, read_limits(settings.config_dir))
+    catalogue = Catalogue(router, pipeline, models)
     front = Front(
         admission,
         Dispatcher(router, pipeline, orchestrator),
@@ -117,13 +120,15 @@ def assemble(
         stream_timeout_s=settings.stream_timeout_s,
     )
     services = {
-        _NATIVE: GatewayService(front, admission, catalogue, counter, router),
+        _NATIVE: GatewayService(front, admission, catalogue, router),
         document_pb2.DESCRIPTOR.services_by_name["DocumentService"]: DocumentService(front, pipeline),
         run_pb2.DESCRIPTOR.services_by_name["RunService"]: RunService(front, orchestrator),
         openai_pb2.DESCRIPTOR.services_by_name["OpenAIService"]: OpenAIService(
             front, admission, catalogue, router
         ),
-        anthropic_pb2.DESCRIPTOR.services_by_name["AnthropicService"]: AnthropicService(front, counter),
+        anthropic_pb2.DESCRIPTOR.services_by_name["AnthropicService"]: AnthropicService(
+            front, admission, catalogue
+        ),
     }
     drains = {_NATIVE: responses.drain} if responses is not None else {}
     bindings = [

@@ -3,7 +3,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from services.gateway.domain.tokens import Counter, Vocabulary
+from services.gateway.domain.tokens.counter import Counter
+from services.gateway.domain.tokens.counting import Vocabulary
 
 _PACKAGE, _EXTENSION = "bpe_openai", "_bindings"
 

@@ -11,9 +11,10 @@ from services.gateway.domain.keys import NOBODY, ApiKey, key_id_of
 from services.gateway.domain.limits import Limits
 from services.gateway.domain.options import Options, read_options
 from services.gateway.domain.targets import Target
-from services.gateway.domain.tokens import Count, TokenCounter, bound_tokens, counting_of
+from services.gateway.domain.tokens.counter import Count
+from services.gateway.domain.tokens.gauge import TokenGauge
 from services.kit.call import Call
-from services.kit.errors import InvalidArgument, PermissionDenied, Unauthenticated
+from services.kit.errors import PermissionDenied, Unauthenticated
 
 MOST_RESERVE_S = 0.25
 """Kept of a call's time, so that a peer's time runs out first and the caller gets an answer that says so."""
@@ -46,9 +47,9 @@ class Caller:
 class Admission:
     """Admits calls, or refuses them before they cost anything."""
 
-    def __init__(self, keyring: Keyring, counter: TokenCounter, defaults: Limits) -> None:
+    def __init__(self, keyring: Keyring, gauge: TokenGauge, defaults: Limits) -> None:
         self._keyring = keyring
-        self._counter = counter
+        self._gauge = gauge
         self._defaults = defaults
 
     async def enter(self, call: Call, rpc: str) -> Caller:
@@ -76,24 +77,18 @@ class Admission:
     async def check_prompt(self, caller: Caller, target: Target, prompt: router_pb2.Prompt) -> None:
         """Fills the prompt's headers and token count in, and refuses one that is too long or not allowed.
 
-        Where the bytes prove that the limit is out of reach nothing is counted; `input_tokens` is then an
-        estimate, a token every four bytes; else it is the count.
-
         Raises:
-            InvalidArgument: `TOKEN_LIMIT_EXCEEDED`, with count, limit and model.
+            InvalidArgument: as `TokenGauge.gauge`.
             PermissionDenied: the key's scopes leave the target out.
         """
         target.check_scope(caller.key)
         caller.options.fill(prompt)
-        counting = counting_of(target.model)
-        limit = self._limit(caller)
-        most, likely = bound_tokens(prompt.messages, prompt.spec, counting)
-        if most <= limit:
-            prompt.input_tokens = likely
-            return
-        count = await self._counter.count(prompt.messages, prompt.spec, counting, enough=limit)
-        _check_count(count, limit, target.model)
-        prompt.input_tokens = count.tokens
+        prompt.input_tokens = await self._gauge.gauge(target, prompt, self._limit(caller))
+
+    async def count_prompt(self, caller: Caller, target: Target, prompt: router_pb2.Prompt) -> Count:
+        """The tokens as `check_prompt` counts them, however many; raises PermissionDenied as that does."""
+        target.check_scope(caller.key)
+        return await self._gauge.count(target, prompt.messages, prompt.spec)
 
     async def check_texts(self, caller: Caller, texts: Iterable[str], model: str) -> None:
         """Refuses texts to embed that are too long together. Raises as `check_prompt`."""
@@ -102,12 +97,7 @@ class Admission:
                 f"this key may not use the model {model!r}: use one that its scopes name, or another key"
             )
             raise PermissionDenied(message, reason="SCOPE_MISSING", metadata={"scope": f"model:{model}"})
-        texts = list(texts)
-        limit = self._limit(caller)
-        if sum(len(text.encode()) for text in texts) > limit:
-            _check_count(
-                await self._counter.count_texts(texts, counting_of(model), enough=limit), limit, model
-            )
+        await self._gauge.gauge_texts(texts, model, self._limit(caller))
 
     def _limit(self, caller: Caller) -> int:
         limit = caller.key.limits.over(self._defaults).input_tokens_per_request
@@ -125,22 +115,3 @@ def _credential(call: Call) -> str:
             reason="MISSING_API_KEY",
         )
     return text
-
-
-def _check_count(count: Count, limit: int, model: str) -> None:
-    if count.tokens <= limit:
-        return
-    name = model or "auto"
-    number = f"{'' if count.exact else 'about '}{count.tokens:,}"
-    raise InvalidArgument(
-        f"the input has {number} tokens for {name}, and this key's limit is {limit:,} a request: "
-        "shorten it, or have the limit raised",
-        reason="TOKEN_LIMIT_EXCEEDED",
-        metadata={
-            "count": str(count.tokens),
-            "limit": str(limit),
-            "model": name,
-            "exact": str(count.exact).lower(),
-        },
-        field_violations=[("messages", f"at most {limit} tokens")],
-    )

@@ -5,7 +5,7 @@ from quartet.pipeline.v1 import pipeline_pb2
 from quartet.router.v1 import router_pb2
 from services.gateway.domain.keys import ApiKey
 from services.gateway.domain.models import Models
-from services.gateway.domain.targets import parse_target
+from services.gateway.domain.targets import AUTO, parse_target
 from services.kit.call import Call
 from services.kit.errors import NotFound, PermissionDenied, Unavailable
 
@@ -59,6 +59,13 @@ class Catalogue:
             reason="MODEL_NOT_FOUND",
             metadata={"model": name},
         )
+
+    async def check_name(self, name: str, key: ApiKey, call: Call) -> None:
+        """Raises NotFound for a name that leads nowhere; those of models and routes need no call."""
+        if name == AUTO.kind.value or await self.models.find(name) is not None:
+            return
+        if name.removeprefix("route/") not in (await self.models.listing()).routes:
+            await self.get_model(name, key, call)
 
     async def _list_piped(self, call: Call) -> list[gateway_pb2.Model]:
         wanted = pipeline_pb2.ListCollectionsRequest(page_size=MAX_COLLECTIONS)

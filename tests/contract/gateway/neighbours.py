@@ -84,6 +84,8 @@ class FakeRouter:
     prompts: list[router_pb2.Prompt] = field(default_factory=list)
     outcomes: list[router_pb2.RecordOutcomeRequest] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
+    listings: int = 0
+    """How often it told its models."""
     asked: asyncio.Event = field(default_factory=asyncio.Event)
     closed: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -149,6 +151,7 @@ class FakeRouter:
         return router_pb2.EmbedResponse(vectors=vectors, dimension=2, model="local/minilm", usage=USAGE)
 
     async def list_models(self, _: router_pb2.ListModelsRequest, call: Call) -> router_pb2.ListModelsResponse:
+        self.listings += 1
         model = router_pb2.Model(
             id=MODEL,
             provider="openai",

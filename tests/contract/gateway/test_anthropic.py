@@ -191,7 +191,7 @@ async def test_an_error_amid_a_stream_is_its_last_event(gateway: Gateway) -> Non
 async def test_tokens_are_counted_without_a_limit_on_the_answer(gateway: Gateway) -> None:
     send = json.dumps({"model": "auto", "messages": [{"role": "user", "content": "hello world"}]}).encode()
     found = value(await gateway.post("AnthropicService", "count_message_tokens", send))
-    assert found == {"input_tokens": 8}
+    assert found == {"input_tokens": 9}
     assert not gateway.router.calls
 
 

@@ -296,7 +296,7 @@ async def test_tokens_are_counted_without_a_model_call(gateway: Gateway) -> None
     message = generation(text="hello world").messages
     request = gateway_pb2.CountTokensRequest(model=MODEL, messages=message)
     response = await gateway.native.count_tokens(request, gateway.call())
-    assert (response.input_tokens, response.exact, response.vocabulary) == (2 + 3 + 3, True, "o200k_base")
+    assert (response.input_tokens, response.exact, response.vocabulary) == (2 + 4 + 3, True, "o200k_base")
     assert not gateway.router.prompts
 
 

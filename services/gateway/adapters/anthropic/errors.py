@@ -22,6 +22,7 @@ _KINDS: Mapping[type[QuartetError], tuple[int, str]] = {
     errors.Unavailable: (529, "overloaded_error"),
     errors.DeadlineExceeded: (504, "timeout_error"),
 }
+_TOO_LONG = frozenset({"CONTEXT_WINDOW_EXCEEDED", "TOKEN_LIMIT_EXCEEDED"})
 _TOO_LARGE = (413, "request_too_large")
 
 
@@ -41,9 +42,16 @@ def _body(error: QuartetError, request_id: str) -> Mapping[str, Any]:
         found["param"] = error.field_violations[0].field.removeprefix("prompt.")
     return {
         "type": "error",
-        "error": {"type": _kind(error)[1], "message": error.message, "quartet": found},
+        "error": {"type": _kind(error)[1], "message": _message(error), "quartet": found},
         "request_id": request_id or None,
     }
+
+
+def _message(error: QuartetError) -> str:
+    """Anthropic's own words where its clients read them to tell what to do."""
+    if error.reason not in _TOO_LONG:
+        return error.message
+    return "prompt is too long: {count} tokens > {limit} maximum; ".format(**error.metadata) + error.message
 
 
 def _frame(body: Mapping[str, Any]) -> bytes:

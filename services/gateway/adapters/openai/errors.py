@@ -25,6 +25,7 @@ _KINDS: Mapping[type[QuartetError], tuple[int, str]] = {
 _CODES: Mapping[str, str] = {
     "MISSING_API_KEY": "invalid_api_key",
     "TOKEN_LIMIT_EXCEEDED": "context_length_exceeded",
+    "CONTEXT_WINDOW_EXCEEDED": "context_length_exceeded",
 }
 """OpenAI's own words for what clients tell apart; every other code is the reason in lower case."""
 _TOO_LARGE = 413

@@ -9,7 +9,7 @@ from quartet.common.v1.generation_pb2 import Completion, Delta
 from quartet.router.v1.router_pb2 import PolicyComparison
 from services.kit.call import Call
 from services.router.domain.adaptation import ModelRequest
-from services.router.domain.catalogue import Model
+from services.router.domain.catalogue import Limits, Model
 from services.router.domain.ledger import Entry
 
 
@@ -96,8 +96,24 @@ class AnswerCache(Protocol):
         ...
 
 
+class LimitStore(Protocol):
+    """Counts what all routers do with a deployment."""
+
+    async def take(self, deployment: str, limits: Limits, lease: str, tokens: int, lease_s: float) -> float:
+        """Takes a request, tokens and, for `lease_s` at most, a place.
+
+        Returns the seconds to wait where the limits are reached and nothing was taken. Raises
+        StoreUnavailableError when it cannot be reached.
+        """
+        ...
+
+    def give_back(self, deployment: str, limits: Limits, lease: str, tokens: int) -> None:
+        """Gives the place back, and tokens; their number is negative where more were used. Never fails."""
+        ...
+
+
 class StoreUnavailableError(Exception):
-    """The store of answers cannot be reached now."""
+    """What was asked for cannot be reached now."""
 
 
 class Outcomes(Protocol):

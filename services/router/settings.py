@@ -45,6 +45,10 @@ class Settings(KitSettings):
     """Retries of this process for each of its requests: an outage is not amplified by more."""
     min_retries_per_s: float = Field(default=10.0, ge=0, le=1000)
     """Retries that this process may make whatever the number of its requests."""
+    limits_timeout_s: Seconds = 0.05
+    """How long counting against a provider's limits may hold a call up, where `models.yaml` declares some."""
+    limits_share: float = Field(default=0.5, gt=0, le=1)
+    """Of those limits that this process allows itself while Redis is away."""
     breaker_failures: int = Field(default=5, ge=1, le=1000)
     """So many failures in a row, and a deployment cools down."""
     breaker_error_rate: float = Field(default=0.5, gt=0, le=1)

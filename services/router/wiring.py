@@ -31,6 +31,7 @@ from services.router.adapters.postgres.outcomes import TIMEOUT_S, PostgresOutcom
 from services.router.adapters.postgres.questions import PostgresQuestions
 from services.router.adapters.redis.answers import RedisAnswers
 from services.router.adapters.redis.cache import RedisCache
+from services.router.adapters.redis.limits import RedisLimits
 from services.router.adapters.transport import COMMON_HEADERS, NO_KEY, Patience, Transport
 from services.router.domain.answering import Answering
 from services.router.domain.breaker import BreakerPolicy
@@ -41,6 +42,7 @@ from services.router.domain.decision_log import DecisionLog
 from services.router.domain.embedding import Embedding
 from services.router.domain.fleet import Fleet
 from services.router.domain.lengths import OutputLengths
+from services.router.domain.limits import Gate
 from services.router.domain.once import Once
 from services.router.domain.retrying import RetryBudget, Retrying, RetryPolicy
 from services.router.domain.semantic import SemanticCache
@@ -93,10 +95,11 @@ async def build(
             add = providers.add_anthropic if server.dialect is Dialect.ANTHROPIC else providers.add_openai
             add(server.name, server.base_url, key, missing=missing)
         embedder = await providers.add_local(settings)
-        fleet = Fleet(
+        fleet = providers.fleet = Fleet(
             catalogue,
             {*providers.models, *providers.embedders},
             _breaker_policy(settings),
+            gate=_gate(settings, stack),
             note=instruments.note_change,
         )
         retrying = Retrying(
@@ -160,6 +163,8 @@ class _Providers:
             between_tokens_s=settings.between_tokens_timeout_s,
             max_answer_bytes=settings.max_answer_bytes,
         )
+        self.fleet: Fleet | None = None
+        """Is told, once it is there, what providers say of their limits."""
         self.states: dict[str, ProviderState] = {}
         self.models: dict[str, ModelProvider] = {}
         self.embedders: dict[str, EmbeddingProvider] = {}
@@ -184,7 +189,13 @@ class _Providers:
     def _connect(self, name: str, url: str, api_key: str) -> Transport:
         dialer = Dialer(url, connect_timeout_s=self._connect_timeout_s, egress=self._egress)
         headers = {**COMMON_HEADERS, "authorization": f"Bearer {api_key or NO_KEY}"}
-        transport = Transport(HttpClient(url, dialer, headers), self._patience, provider=name)
+
+        def note_rest(model: str, rest_s: float) -> None:
+            if self.fleet is not None:
+                self.fleet.throttle(model, name, rest_s)
+
+        client = HttpClient(url, dialer, headers)
+        transport = Transport(client, self._patience, provider=name, note_rest=note_rest)
         self._stack.push_async_callback(transport.close)
         return transport
 
@@ -282,6 +293,14 @@ async def _keep_calibrated(decider: Decider, outcomes: PostgresOutcomes, interva
 async def _end(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
+
+
+def _gate(settings: Settings, stack: AsyncExitStack) -> Gate:
+    if not settings.redis_url:
+        return Gate()
+    store = RedisLimits(settings.redis_url, timeout_s=settings.limits_timeout_s)
+    stack.push_async_callback(store.close)
+    return Gate(store, share=settings.limits_share)
 
 
 def _breaker_policy(settings: Settings) -> BreakerPolicy:

@@ -2,12 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Protocol
 
 from quartet.common.v1.generation_pb2 import Completion, Delta, GenerationSpec
 from services.kit.call import Call
 from services.kit.errors import QuartetError
-from services.router.adapters.transport import Transport
+from services.router.adapters.transport import Patience, Transport
 from services.router.domain import failures
 from services.router.domain.adaptation import ModelRequest
 from services.router.ports import Accepted, ProviderEvent
@@ -60,7 +61,10 @@ class WireProvider(ABC):
         """The answer as it is written; pieces of one part that come together are one delta."""
         model, decoder = request.model.id, self._decoder()
         body, headers = self._encode(request, stream=True), self._headers(request.spec)
-        async with self._transport.stream(self.path, body, model=model, call=call, headers=headers) as events:
+        stream = self._transport.stream(
+            self.path, body, model=model, call=call, headers=headers, patience=self._patience(request)
+        )
+        async with stream as events:
             yield Accepted()
             is_over = False
             while not is_over and (batch := await events.read()):
@@ -80,6 +84,17 @@ class WireProvider(ABC):
         if not decoder.is_finished:
             raise failures.interrupted(self.name, model, "it has no end")
         yield decoder.completion()
+
+    def _patience(self, request: ModelRequest) -> Patience:
+        """The transport's, where neither the route nor the model has one of its own."""
+        patience = self._transport.patience
+        if request.first_token_s is None and request.between_tokens_s is None:
+            return patience
+        return replace(
+            patience,
+            first_token_s=request.first_token_s or patience.first_token_s,
+            between_tokens_s=request.between_tokens_s or patience.between_tokens_s,
+        )
 
     def _feed(self, decoder: Decoder, batch: Iterable[bytes], deltas: list[Delta], model: str) -> bool:
         """Adds the deltas of events; True when the stream is over.

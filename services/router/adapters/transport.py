@@ -1,10 +1,9 @@
 """Posts JSON to a provider, and turns every way of failing into an error of the tree."""
 
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import orjson
@@ -15,6 +14,7 @@ from services.router.adapters.http.client import HttpClient, Response
 from services.router.adapters.http.connection import HttpError, SilentError
 from services.router.adapters.http.dialing import UnreachableError
 from services.router.adapters.sse import EventReader, EventTooLongError
+from services.router.adapters.waiting import read_rest_s, read_retry_after_s
 from services.router.domain import failures
 
 JSON = "application/json"
@@ -85,12 +85,21 @@ class Transport:
 
     Args:
         provider: Its name in `models.yaml`.
+        note_rest: Is told the model and the seconds for which the provider has nothing left for it.
     """
 
-    def __init__(self, client: HttpClient, patience: Patience, *, provider: str) -> None:
+    def __init__(
+        self,
+        client: HttpClient,
+        patience: Patience,
+        *,
+        provider: str,
+        note_rest: Callable[[str, float], None] | None = None,
+    ) -> None:
         self._client = client
-        self._patience = patience
+        self.patience = patience
         self.provider = provider
+        self._note_rest = note_rest
 
     async def close(self) -> None:
         """Closes the connections."""
@@ -100,16 +109,24 @@ class Transport:
         self, path: str, body: bytes, *, model: str, call: Call, headers: Mapping[str, str]
     ) -> Any:
         """The JSON that comes back; raises errors of `domain.failures`."""
-        async with self._open(path, body, JSON, model, call, headers) as response:
+        async with self._open(path, body, JSON, model, call, headers, self.patience) as response:
             return self.read_json(await _read_all(response), model)
 
     @asynccontextmanager
     async def stream(
-        self, path: str, body: bytes, *, model: str, call: Call, headers: Mapping[str, str]
+        self,
+        path: str,
+        body: bytes,
+        *,
+        model: str,
+        call: Call,
+        headers: Mapping[str, str],
+        patience: Patience | None = None,
     ) -> AsyncGenerator[EventStream]:
         """The events that come back, once the provider has accepted; raises errors of `domain.failures`."""
-        async with self._open(path, body, EVENT_STREAM, model, call, headers) as response:
-            yield EventStream(response, self._patience, call.deadline)
+        patience = patience or self.patience
+        async with self._open(path, body, EVENT_STREAM, model, call, headers, patience) as response:
+            yield EventStream(response, patience, call.deadline)
 
     def read_json(self, content: bytes, model: str) -> Any:
         """Parses what a provider sent; raises `interrupted` when it is no JSON."""
@@ -120,17 +137,26 @@ class Transport:
 
     @asynccontextmanager
     async def _open(
-        self, path: str, body: bytes, media_type: str, model: str, call: Call, headers: Mapping[str, str]
+        self,
+        path: str,
+        body: bytes,
+        media_type: str,
+        model: str,
+        call: Call,
+        headers: Mapping[str, str],
+        patience: Patience,
     ) -> AsyncGenerator[Response]:
         call.remaining_s()
-        due, max_bytes = call.deadline, self._patience.max_answer_bytes
+        due, max_bytes = call.deadline, patience.max_answer_bytes
         if media_type == EVENT_STREAM:
-            due = min(due, time.monotonic() + self._patience.first_token_s)
+            due = min(due, time.monotonic() + patience.first_token_s)
             max_bytes *= STREAM_FACTOR
         accepted = False
         try:
             async with await self._client.post(path, body, headers, due=due, max_bytes=max_bytes) as response:
                 accepted = True
+                if self._note_rest is not None and (rest_s := read_rest_s(response.headers)):
+                    self._note_rest(model, rest_s)
                 if not 200 <= response.status < 300:
                     raise await self._refusal(response, model)
                 self._check_type(response, media_type, model)
@@ -161,7 +187,7 @@ class Transport:
             message if isinstance(message, str) else "",
             provider=self.provider,
             model=model,
-            retry_after_s=_retry_after_s(response.headers),
+            retry_after_s=read_retry_after_s(response.headers),
         )
 
     def _translate(self, error: HttpError, model: str, call: Call, *, accepted: bool) -> QuartetError:
@@ -180,22 +206,3 @@ async def _read_all(response: Response, max_bytes: int | None = None) -> bytes:
         chunks.append(chunk)
         size += len(chunk)
     return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-
-
-def _retry_after_s(headers: Mapping[str, str]) -> float | None:
-    """Seconds from `retry-after-ms`, or from `retry-after` as a number or a date.
-
-    None when neither can be read.
-    """
-    milliseconds, seconds = headers.get("retry-after-ms"), headers.get("retry-after")
-    try:
-        if milliseconds:
-            return max(0.0, float(milliseconds) / 1000)
-        if seconds:
-            return max(0.0, float(seconds))
-    except ValueError:
-        pass
-    try:
-        return max(0.0, parsedate_to_datetime(seconds).timestamp() - time.time()) if seconds else None
-    except ValueError:
-        return None

@@ -39,6 +39,7 @@ class ModelRequest:
         keeps_thinking: False drops earlier reasoning from the messages: it is bound to the model that made
         it.
         purpose: What it is for; never sent.
+        first_token_s, between_tokens_s: Longest silence of a stream; None for the provider's own.
     """
 
     model: Model
@@ -47,6 +48,8 @@ class ModelRequest:
     adapted: tuple[str, ...]
     keeps_thinking: bool
     purpose: Purpose
+    first_token_s: float | None = None
+    between_tokens_s: float | None = None
 
 
 def adapt(
@@ -72,6 +75,8 @@ def adapt(
         adapted=tuple(adaptation.notes),
         keeps_thinking=keeps_thinking,
         purpose=purpose,
+        first_token_s=route.first_token_s or model.first_token_s,
+        between_tokens_s=route.between_tokens_s or model.between_tokens_s,
     )
 
 

@@ -17,7 +17,7 @@ from services.router.domain.adaptation import ModelRequest, adapt
 from services.router.domain.budget import Spending
 from services.router.domain.catalogue import Model
 from services.router.domain.decision import Plan, revise
-from services.router.domain.fleet import Deployment
+from services.router.domain.fleet import Deployment, Trial
 from services.router.domain.ledger import Purpose, name_outcome
 from services.router.domain.lengths import OutputLengths
 from services.router.domain.retrying import Retrying
@@ -57,8 +57,10 @@ class Answering:
             provider = self._providers[request.model.provider]
             try:
                 with attempts.deployment.begin() as trial:
+                    await self._admit(trial, request, spending, call)
                     completion = await provider.generate(request, call)
                     trial.note_whole()
+                    trial.note_usage(_tokens(completion))
             except QuartetError as failure:
                 await attempts.after(failure)
                 continue
@@ -79,7 +81,7 @@ class Answering:
             request = _prepare(prompt, plan, attempts.deployment.model, spending)
             begun = False
             try:
-                async with aclosing(self._events(request, attempts.deployment, call)) as events:
+                async with aclosing(self._events(request, attempts.deployment, spending, call)) as events:
                     async for event in events:
                         if not decided:
                             decided = True
@@ -105,17 +107,32 @@ class Answering:
         self._lengths.note(request.purpose.route, request.model.id, completion.usage.output_tokens)
 
     async def _events(
-        self, request: ModelRequest, deployment: Deployment, call: Call
+        self, request: ModelRequest, deployment: Deployment, spending: Spending, call: Call
     ) -> AsyncGenerator[ProviderEvent]:
         """What the deployment says, while its breaker listens."""
         begun = False
         with deployment.begin() as trial:
+            await self._admit(trial, request, spending, call)
             async with aclosing(self._providers[request.model.provider].stream(request, call)) as events:
                 async for event in events:
                     if not begun and not isinstance(event, Accepted):
                         begun = True
                         trial.note_first_word()
+                    if isinstance(event, Completion):
+                        trial.note_usage(_tokens(event))
                     yield event
+
+    async def _admit(self, trial: Trial, request: ModelRequest, spending: Spending, call: Call) -> None:
+        tokens = request.purpose.input_tokens + request.spec.max_output_tokens
+        try:
+            await trial.admit(tokens, call.remaining_s())
+        except QuartetError:
+            spending.take_back()
+            raise
+
+
+def _tokens(completion: Completion) -> int:
+    return completion.usage.input_tokens + completion.usage.output_tokens
 
 
 def _prepare(prompt: Prompt, plan: Plan, model: Model, spending: Spending) -> ModelRequest:

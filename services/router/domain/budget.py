@@ -45,6 +45,10 @@ class Spending:
         self.model_calls += 1
         return allowed
 
+    def take_back(self) -> None:
+        """Tells that the call admitted last was not made."""
+        self.model_calls -= 1
+
 
 def _is_too_little(allowed: int, wanted: int) -> bool:
     """For embeddings, which want no output, nothing may be missing; for answers a token must be left."""

@@ -93,17 +93,28 @@ class Balance(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What a provider allows; None for what it does not bound."""
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    concurrent: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
     """Where a model is deployed.
 
     Attributes:
         upstream: The name by which this provider knows the model.
         weight: Its share of the calls, in proportion to the other sites' weights.
+        limits: None where the provider's are not declared.
     """
 
     provider: str
     upstream: str
     weight: float = 1.0
+    limits: Limits | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +130,8 @@ class Model:
         shutdown: The day on which its provider turns it off; None when not announced.
         successor: The id of the model that takes over; empty when none is named.
         sites: Where it is deployed; empty for at its provider alone.
+        balance: How calls are spread over them.
+        first_token_s, between_tokens_s: Longest silence of its streams; None for the settings'.
     """
 
     id: str
@@ -136,6 +149,8 @@ class Model:
     successor: str = ""
     sites: tuple[Site, ...] = ()
     balance: Balance = Balance.WEIGHTED
+    first_token_s: float | None = None
+    between_tokens_s: float | None = None
 
     def at(self, site: Site) -> "Model":
         """The model as it is called at a site."""

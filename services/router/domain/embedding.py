@@ -45,7 +45,8 @@ class Embedding:
             spending.admit(model, input_tokens=estimate, output_tokens=0)
             deployed = attempts.deployment.model
             try:
-                with attempts.deployment.begin():
+                with attempts.deployment.begin() as trial:
+                    await trial.admit(estimate, call.remaining_s())
                     provider = self._providers[deployed.provider]
                     vectors = await provider.embed(deployed, texts, dimension, call)
             except QuartetError as failure:

@@ -68,6 +68,13 @@ def from_http_status(
             return InvalidArgument(text, reason=REFUSED, metadata=metadata)
 
 
+def limited(provider: str, model: str, wait_s: float) -> ResourceExhausted:
+    """The error for a call that was not made, because its provider would allow no more."""
+    message = f"{provider} allows no more requests for {model} at present, by its limits in models.yaml"
+    metadata = {"provider": provider, "model": model}
+    return ResourceExhausted(message, reason=RATE_LIMITED, metadata=metadata, retry_after_s=wait_s)
+
+
 def unreachable(provider: str, model: str, detail: str) -> Unavailable:
     """The error for a provider that could not be reached or said nothing."""
     message = f"{provider} cannot be reached: {detail}"

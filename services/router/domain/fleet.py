@@ -8,8 +8,9 @@ from types import TracebackType
 from services.kit.errors import QuartetError
 from services.router.domain import failures
 from services.router.domain.breaker import Breaker, BreakerPolicy, State
-from services.router.domain.catalogue import Balance, Model
+from services.router.domain.catalogue import Balance, Model, Site
 from services.router.domain.latency import Latency
+from services.router.domain.limits import Gate, Lease
 
 NoteChange = Callable[[Model, str], None]
 """Is told of a deployment's new state."""
@@ -25,24 +26,41 @@ class Deployment:
         calls: Under way now.
     """
 
-    __slots__ = ("breaker", "calls", "clock", "first_word", "min_timeout_s", "model", "weight", "whole")
+    __slots__ = (
+        "breaker",
+        "calls",
+        "clock",
+        "first_word",
+        "gate",
+        "min_timeout_s",
+        "model",
+        "site",
+        "whole",
+    )
 
     def __init__(
         self,
         model: Model,
-        weight: float,
+        site: Site,
         policy: BreakerPolicy,
+        gate: Gate,
         clock: Callable[[], float],
         note: NoteChange,
     ) -> None:
-        self.model = model
-        self.weight = weight
+        self.model = model = model.at(site)
+        self.site = site
+        self.gate = gate
         self.clock = clock
         self.min_timeout_s = policy.min_timeout_s
         self.breaker = Breaker(policy, clock, lambda state: note(model, state))
         self.first_word = Latency(clock)
         self.whole = Latency(clock)
         self.calls = 0
+
+    @property
+    def name(self) -> str:
+        """Unique among deployments."""
+        return f"{self.model.provider}/{self.model.id}"
 
     def begin(self) -> "Trial":
         """A call to it; to be entered at once."""
@@ -64,12 +82,14 @@ class Deployment:
 class Trial:
     """One call to a deployment; when it is left, the breaker learns how it went."""
 
-    __slots__ = ("_begun", "_deployment", "_generation")
+    __slots__ = ("_begun", "_deployment", "_generation", "_lease", "_used_tokens")
 
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
         self._generation = deployment.breaker.begin()
         self._begun = deployment.clock()
+        self._lease: Lease | None = None
+        self._used_tokens: int | None = None
         deployment.calls += 1
 
     def __enter__(self) -> "Trial":
@@ -79,6 +99,8 @@ class Trial:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._deployment.calls -= 1
+        if self._lease is not None:
+            self._deployment.gate.leave(self._lease, self._used_tokens)
         breaker = self._deployment.breaker
         if error is None:
             breaker.succeed(self._generation)
@@ -86,6 +108,20 @@ class Trial:
             self._judge(error, breaker)
         else:
             breaker.abandon(self._generation)
+
+    async def admit(self, tokens: int, timeout_s: float) -> None:
+        """Counts the call against its deployment's limits; raises RATE_LIMITED when they are reached."""
+        deployment = self._deployment
+        if (limits := deployment.site.limits) is None:
+            return
+        entered = await deployment.gate.enter(deployment.name, limits, tokens, timeout_s)
+        if isinstance(entered, float):
+            raise failures.limited(deployment.model.provider, deployment.model.id, entered)
+        self._lease = entered
+
+    def note_usage(self, tokens: int) -> None:
+        """Tells how many tokens the call took, of those it was admitted with."""
+        self._used_tokens = tokens
 
     def note_first_word(self) -> None:
         """Tells that a stream has begun to answer: the provider is well."""
@@ -119,6 +155,7 @@ class Fleet:
 
     Args:
         providers: Names of those that can be called; deployments elsewhere are left out.
+        gate: Holds deployments to their limits.
         draw: A number from 0 to 1, below 1.
     """
 
@@ -128,15 +165,16 @@ class Fleet:
         providers: Collection[str],
         policy: BreakerPolicy | None = None,
         *,
+        gate: Gate | None = None,
         clock: Callable[[], float] = time.monotonic,
         draw: Callable[[], float] = random.random,
         note: NoteChange | None = None,
     ) -> None:
-        policy = policy or BreakerPolicy()
+        policy, gate = policy or BreakerPolicy(), gate or Gate(clock=clock)
         self._draw = draw
         self._deployments = {
             model.id: tuple(
-                Deployment(model.at(site), site.weight, policy, clock, note or _ignore)
+                Deployment(model, site, policy, gate, clock, note or _ignore)
                 for site in model.all_sites()
                 if site.provider in providers
             )
@@ -147,9 +185,11 @@ class Fleet:
         """The deployments of a model."""
         return self._deployments[model.id]
 
-    def find(self, model_id: str, provider: str) -> Deployment:
-        """A deployment by the id of its model and its provider."""
-        return next(each for each in self._deployments[model_id] if each.model.provider == provider)
+    def throttle(self, model_id: str, provider: str, rest_s: float) -> None:
+        """Tells that a provider has nothing left for a model for a while."""
+        for deployment in self._deployments.get(model_id, ()):
+            if deployment.model.provider == provider:
+                deployment.breaker.throttle(rest_s)
 
     def why_resting(self, model: Model) -> str:
         """Why no deployment of a model can be called now; empty when one can."""
@@ -177,9 +217,9 @@ class Fleet:
         return min(first, second, key=lambda each: each.first_word.average_s() * (each.calls + 1))
 
     def _pick(self, ready: Sequence[Deployment]) -> Deployment:
-        place = self._draw() * sum(each.weight for each in ready)
+        place = self._draw() * sum(each.site.weight for each in ready)
         for deployment in ready:
-            place -= deployment.weight
+            place -= deployment.site.weight
             if place < 0:
                 return deployment
         return ready[-1]

@@ -40,6 +40,7 @@ class Route:
         balance: How calls are spread over a model's deployments; None for as the model says.
         last_resort: Id of the model that is asked where all others are cooling; empty for the one that cools
             least.
+        first_token_s, between_tokens_s: Longest silence of streams, before the model's own; None for that.
     """
 
     name: str
@@ -53,6 +54,8 @@ class Route:
     caching: Caching | None = None
     balance: Balance | None = None
     last_resort: str = ""
+    first_token_s: float | None = None
+    between_tokens_s: float | None = None
 
 
 class RouteTable:

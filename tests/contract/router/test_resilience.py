@@ -33,9 +33,15 @@ def config_dir(tmp_path: Path, double: ProviderDouble) -> Path:
         {"provider": "openai", "weight": 1000},
         {"provider": "east", "upstream": "luna-east", "weight": 0.001},
     ]
+    haiku = next(model for model in models["models"] if model["id"] == "claude-haiku-5-5")
+    haiku["deployments"] = [{"provider": "anthropic", "limits": HAIKU_LIMITS}]
+    haiku["first_token_s"] = 0.3
     (tmp_path / "models.yaml").write_text(yaml.safe_dump(models), encoding="utf-8")
     (tmp_path / "routes.yaml").write_bytes((CONFIG / "routes.yaml").read_bytes())
     return tmp_path
+
+
+HAIKU_LIMITS = {"concurrent": 1}
 
 
 @pytest_asyncio.fixture
@@ -128,3 +134,49 @@ async def test_a_long_pause_that_a_provider_asks_for_is_spent_at_the_next_model(
     assert time.monotonic() - begun < 2
     rejected = (await explain(service, ask(QUESTION), call)).candidates[0].rejected_because
     assert "takes no more requests" in rejected
+
+
+EXHAUSTED = (
+    {"x-ratelimit-remaining-tokens": "0", "x-ratelimit-reset-tokens": "40s"},
+    {"x-ratelimit-remaining-requests": "0", "x-ratelimit-reset-requests": "0m40s"},
+)
+
+
+@pytest.mark.parametrize("headers", EXHAUSTED)
+async def test_a_deployment_with_nothing_left_rests_until_its_reset(
+    service: Any, double: ProviderDouble, call: Call, ask: Ask, headers: dict[str, str]
+) -> None:
+    double.script(match="gpt-6-luna", fault=Fault(headers=headers))
+    prompt = ask(QUESTION, model="gpt-6-luna")
+    for _ in range(2):
+        assert (await ask_router(service, prompt, call)).completion.model == "gpt-6-luna"
+    assert [request.model for request in double.requests] == ["gpt-6-luna", "luna-east"]
+
+
+async def test_a_declared_limit_is_kept_without_asking_the_provider(
+    service: Any, double: ProviderDouble, call: Call, ask: Ask
+) -> None:
+    double.script(match="claude-haiku-5-5", fault=Fault(delay_s=0.6))
+    named = ask(QUESTION, model="claude-haiku-5-5")
+    first = asyncio.create_task(ask_router(service, named, call))
+    await double.wait_calls(1)
+    with pytest.raises(ResourceExhausted) as caught:
+        await ask_router(service, named, call)
+    assert caught.value.reason == "PROVIDER_RATE_LIMITED"
+    assert double.calls() == 1
+    assert (await first).completion.usage.model_calls == 1
+    await asyncio.sleep(0.15)
+    assert (await ask_router(service, named, call)).completion.usage.model_calls == 1
+
+
+async def test_a_model_that_is_silent_for_longer_than_it_may_gives_way(
+    service: Any, double: ProviderDouble, call: Call, ask: Ask
+) -> None:
+    double.script(match="claude-haiku-5-5", fault=Fault(hang_after_chunks=0), times=None)
+    begun = time.monotonic()
+    request = pb.StreamGenerateRequest(prompt=ask(QUESTION, model="claude-haiku-5-5"))
+    with pytest.raises(QuartetError) as caught:
+        async for _ in service.stream_generate(request, call):
+            pass
+    assert caught.value.reason == "PROVIDER_INTERRUPTED"
+    assert 0.6 <= time.monotonic() - begun < 3, "two attempts of 0.3 s"

@@ -16,6 +16,7 @@ from services.router.domain.catalogue import (
     Catalogue,
     CatalogueError,
     Dialect,
+    Limits,
     Model,
     Sampling,
     Site,
@@ -63,10 +64,17 @@ class _Traits(Strict):
     prefill: bool = True
 
 
+class _Limits(Strict):
+    requests_per_minute: int | None = Field(None, ge=1)
+    tokens_per_minute: int | None = Field(None, ge=1)
+    concurrent: int | None = Field(None, ge=1)
+
+
 class _Deployment(Strict):
     provider: str
     upstream: str = ""
     weight: float = Field(1.0, gt=0, le=1000)
+    limits: _Limits | None = None
 
 
 class _Model(Strict):
@@ -84,6 +92,8 @@ class _Model(Strict):
     traits: _Traits = _Traits()
     deployments: tuple[_Deployment, ...] = ()
     balance: Balance = Balance.WEIGHTED
+    first_token_s: float | None = Field(None, gt=0)
+    between_tokens_s: float | None = Field(None, gt=0)
 
 
 class _VendorModel(_Model):
@@ -175,6 +185,8 @@ def _model(
         successor=entry.successor,
         sites=_sites(entry, provider, dialect, content, source, location),
         balance=entry.balance,
+        first_token_s=entry.first_token_s,
+        between_tokens_s=entry.between_tokens_s,
     )
 
 
@@ -200,6 +212,7 @@ def _sites(
             provider=deployment.provider,
             upstream=deployment.upstream or entry.upstream or entry.id,
             weight=deployment.weight,
+            limits=None if deployment.limits is None else Limits(**deployment.limits.model_dump()),
         )
         for deployment in entry.deployments
     )

@@ -74,6 +74,8 @@ class _Route(Strict):
     cache: _Cache | Literal[False] | None = None
     balance: Balance | None = None
     last_resort: str = ""
+    first_token_s: float | None = Field(None, gt=0)
+    between_tokens_s: float | None = Field(None, gt=0)
 
 
 class _Named(Strict):
@@ -192,6 +194,8 @@ def _route(entry: _Route, index: int, content: _Routes, catalogue: Catalogue, so
         caching=_caching(entry.cache, content),
         balance=entry.balance,
         last_resort=entry.last_resort or content.last_resort,
+        first_token_s=entry.first_token_s,
+        between_tokens_s=entry.between_tokens_s,
     )
 
 

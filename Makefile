@@ -72,7 +72,7 @@ soak: setup ## Runs the long proofs that `make test` leaves out
 
 .PHONY: fuzz
 fuzz: setup ## Sends 10,000 hostile messages to every public rpc and dialect; ARGS="--hypothesis-seed=7" repeats a run
-	$(BIN)/python -m pytest tests/fuzz --hypothesis-profile fuzz --timeout 3600 --log-cli-level INFO $(ARGS)
+	$(BIN)/python -m pytest tests/fuzz tests/e2e/test_hostile_input.py --hypothesis-profile fuzz --timeout 3600 --log-cli-level INFO $(ARGS)
 
 .PHONY: proto
 proto: ## Makes gen/ from protos/

@@ -40,3 +40,18 @@ async def configured_suite(provider: ProviderDouble, spans: OtlpReceiver) -> Asy
         GATEWAY_RESPONSE_LOG_TIMEOUT_S="2",  # a busy test machine is no store that is down
     ) as running:
         yield running
+
+
+@pytest_asyncio.fixture(scope="session")
+async def apart_suite(provider: ProviderDouble, spans: OtlpReceiver) -> AsyncIterator[Suite]:
+    """The suite with both vendors behind it, every service in a process of its own."""
+    async with run_suite(
+        OTEL_EXPORTER_OTLP_ENDPOINT=spans.endpoint,
+        OTEL_METRIC_EXPORT_INTERVAL="500",
+        OPENAI_API_KEY="sk-test",
+        OPENAI_BASE_URL=provider.openai_url,
+        ANTHROPIC_API_KEY="sk-ant-test",
+        ANTHROPIC_BASE_URL=provider.url,
+    ) as running:
+        await running.quartet("ingest", "docs/errors.md")
+        yield running

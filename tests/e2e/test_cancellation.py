@@ -3,21 +3,20 @@
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import psycopg
 import pytest
-import pytest_asyncio
 
 from services.cli.settings import SERVICES
 from services.cli.stack.ports import PARTS
 from services.kit import names
 from services.kit.testing import OtlpReceiver
 from tests.doubles.provider import Fault, Match, ProviderDouble, Reply
-from tests.e2e.suite import Suite, run_suite
+from tests.e2e.suite import Suite
 
 CALLS = 1_000
 CONNECTIONS = 40
@@ -30,21 +29,6 @@ MODEL, CLAUDE = "gpt-6-luna", "claude-haiku-5-5"
 CLOSE_WAIT = "08"
 """In /proc/net/tcp, as include/net/tcp_states.h numbers it."""
 TEXT = " ".join(f"word{number}" for number in range(40))
-
-
-@pytest_asyncio.fixture(scope="module")
-async def apart(provider: ProviderDouble, spans: OtlpReceiver) -> AsyncIterator[Suite]:
-    """The suite with every service in a process of its own."""
-    async with run_suite(
-        OTEL_EXPORTER_OTLP_ENDPOINT=spans.endpoint,
-        OTEL_METRIC_EXPORT_INTERVAL="500",
-        OPENAI_API_KEY="sk-test",
-        OPENAI_BASE_URL=provider.openai_url,
-        ANTHROPIC_API_KEY="sk-ant-test",
-        ANTHROPIC_BASE_URL=provider.url,
-    ) as running:
-        await running.quartet("ingest", "docs/errors.md")
-        yield running
 
 
 def chat(model: str, *, stream: bool) -> tuple[str, Any]:
@@ -130,10 +114,10 @@ def port_of(address: str) -> int:
 
 @pytest.mark.timeout(300)
 async def test_calls_that_are_left_at_any_moment_leave_nothing_behind(
-    apart: Suite, provider: ProviderDouble, spans: OtlpReceiver
+    apart_suite: Suite, provider: ProviderDouble, spans: OtlpReceiver
 ) -> None:
     chance = random.Random(7)
-    headers = {"authorization": f"Bearer {apart.api_key}"}
+    headers = {"authorization": f"Bearer {apart_suite.api_key}"}
     is_slow(provider)
     tally: Counter[str] = Counter()
     left = iter(range(CALLS))
@@ -144,7 +128,7 @@ async def test_calls_that_are_left_at_any_moment_leave_nothing_behind(
             tally[await leave_after(api, kind, chance.uniform(0.001, LONGEST_S))] += 1
 
     connector = aiohttp.TCPConnector(limit=CONNECTIONS)
-    async with aiohttp.ClientSession(apart.url, headers=headers, connector=connector) as api:
+    async with aiohttp.ClientSession(apart_suite.url, headers=headers, connector=connector) as api:
         for kind in (*KINDS, *RARE):
             assert await leave_after(api, kind, 60) == "200", kind
         tasks = await idle_tasks(spans)
@@ -152,8 +136,8 @@ async def test_calls_that_are_left_at_any_moment_leave_nothing_behind(
         assert tally["left"] > CALLS / 4, tally
         assert set(tally) <= {"left", "200"}, tally
         assert await until(lambda: provider.in_flight == 0), provider.stats()
-        assert await envoy_gauge(apart, "cluster.gateway.upstream_rq_active") == 0
-        assert await until(lambda: not half_closed(apart, provider)), half_closed(apart, provider)
+        assert await envoy_gauge(apart_suite, "cluster.gateway.upstream_rq_active") == 0
+        assert await until(lambda: not half_closed(apart_suite, provider)), half_closed(apart_suite, provider)
         assert await until(lambda: spans.gauges["gateway", names.CAPACITY_CALLS] == 0)
         assert await until(lambda: not busier(spans, tasks)), busier(spans, tasks)
         assert await leave_after(api, KINDS[0], 60) == "200"
@@ -173,20 +157,20 @@ def busier(spans: OtlpReceiver, tasks: Mapping[str, float]) -> dict[str, float]:
 
 
 async def test_what_a_client_that_left_had_read_is_in_the_ledger(
-    apart: Suite, provider: ProviderDouble
+    apart_suite: Suite, provider: ProviderDouble
 ) -> None:
     provider.reset()
     provider.script(reply=Reply(text=TEXT), fault=Fault(chunk_delay_s=0.1), times=None)
-    headers = {"authorization": f"Bearer {apart.api_key}"}
+    headers = {"authorization": f"Bearer {apart_suite.api_key}"}
     path, body = chat(MODEL, stream=True)
-    async with aiohttp.ClientSession(apart.url, headers=headers) as api:
+    async with aiohttp.ClientSession(apart_suite.url, headers=headers) as api:
         response = await api.post(path, json=body)
         trace_id = response.headers["x-quartet-trace-id"]
         while b"word3" not in await response.content.readline():
             pass
         response.close()
     await provider.wait_disconnects(1, timeout_s=5)
-    row = await ledger_row(apart, trace_id)
+    row = await ledger_row(apart_suite, trace_id)
     assert row[:2] == ("CANCELLED", True)
     input_tokens, output_tokens, cost_micro_usd = row[2:]
     assert input_tokens > 0

@@ -31,10 +31,14 @@ from services.router.adapters.transport import NO_KEY
 from tests.doubles.provider import ProviderDouble, Reply, ToolCall, Usage
 from tests.unit.router.http_peer import Peer
 
-GOLDEN = sorted((Path(__file__).parents[2] / "unit" / "gateway" / "golden").glob("*.json"))
 HEADERS = ("accept", "authorization", "content-type", "host")
 MODELS = {"openai": "gpt-4.1", "anthropic": "claude-opus-4-5"}
 """Those that take nearly everything, so that nearly everything is compared."""
+GOLDEN = sorted(
+    path
+    for dialect in MODELS
+    for path in (Path(__file__).parents[2] / "unit" / "gateway" / "golden").glob(f"{dialect}_*.json")
+)
 REPLIES = {
     "words": Reply(text="Naïve words,\nin two lines: ☃."),
     "thoughts": Reply(

@@ -254,14 +254,18 @@ class MeteredProvider:
         """As the provider's own, with the cost in the last event."""
         with self._measure(request, call) as measurement:
             async with aclosing(self._provider.stream(request, call)) as events:
-                async for event in events:
-                    if isinstance(event, Delta):
-                        measurement.note_delta(event)
-                    elif isinstance(event, Accepted):
-                        measurement.note_acceptance()
-                    elif isinstance(event, Completion):
-                        measurement.finish(event)
-                    yield event
+                try:
+                    async for event in events:
+                        if isinstance(event, Delta):
+                            measurement.note_delta(event)
+                        elif isinstance(event, Accepted):
+                            measurement.note_acceptance()
+                        elif isinstance(event, Completion):
+                            measurement.finish(event)
+                        yield event
+                except asyncio.CancelledError:
+                    measurement.note_acceptance()
+                    raise
 
     def _measure(self, request: ModelRequest, call: Call) -> _Measurement:
         return _Measurement(

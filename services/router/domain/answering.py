@@ -4,8 +4,9 @@ Budget, adaptation, attempts, and the next model when one fails before its first
 """
 
 import logging
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
+from typing import TypeVar
 
 from quartet.common.v1.decision_pb2 import Decision
 from quartet.common.v1.generation_pb2 import Completion, Delta
@@ -15,13 +16,16 @@ from services.kit.call import Call
 from services.kit.errors import QuartetError
 from services.router.domain.adaptation import ModelRequest, adapt
 from services.router.domain.budget import Spending
-from services.router.domain.catalogue import Model
 from services.router.domain.decision import Plan, revise
 from services.router.domain.fleet import Deployment, Trial
+from services.router.domain.hedging import Leg, race
+from services.router.domain.latency import Hedge
 from services.router.domain.ledger import Purpose, name_outcome
 from services.router.domain.lengths import OutputLengths
-from services.router.domain.retrying import Retrying
-from services.router.ports import Accepted, ModelProvider, ProviderEvent
+from services.router.domain.retrying import Attempts, Retrying
+from services.router.ports import Accepted, ModelProvider
+
+T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
@@ -44,55 +48,68 @@ class Answering:
         self._retrying = retrying
         self._lengths = lengths or OutputLengths()
 
-    async def answer(self, prompt: Prompt, plan: Plan, call: Call) -> tuple[Decision, Completion]:
+    async def answer(
+        self, prompt: Prompt, plan: Plan, call: Call, spending: Spending | None = None
+    ) -> tuple[Decision, Completion]:
         """The answer, and the decision as it turned out.
+
+        Args:
+            prompt: What is asked.
+            plan: Who may answer.
+            call: Bounds the time.
+            spending: Of the whole request, where this is only a part of it.
 
         Raises:
             QuartetError: Of `domain.failures`, or BUDGET_EXHAUSTED.
         """
         attempts = await self._retrying.attempts(plan.models, call, balance=plan.route.balance)
-        spending = Spending(prompt.budget)
+        work = _Work(prompt, plan, call, attempts, spending or Spending(prompt.budget))
         while True:
-            request = _prepare(prompt, plan, attempts.deployment.model, spending)
-            provider = self._providers[request.model.provider]
+            request = work.prepare(attempts.deployment)
             try:
-                with attempts.deployment.begin() as trial:
-                    await self._admit(trial, request, spending, call)
-                    completion = await provider.generate(request, call)
-                    trial.note_whole()
-                    trial.note_usage(_tokens(completion))
+                if plan.route.hedge is None:
+                    completion = await self._generate(request, attempts.deployment, work)
+                else:
+                    request, completion = await self._generate_hedged(request, plan.route.hedge, work)
             except QuartetError as failure:
                 await attempts.after(failure)
                 continue
-            self._finish(completion, request, spending)
+            self._finish(completion, request, work.spending)
             return revise(plan.decision, request.model, attempts.failed), completion
 
     async def stream(
-        self, prompt: Prompt, plan: Plan, call: Call
+        self, prompt: Prompt, plan: Plan, call: Call, spending: Spending | None = None
     ) -> AsyncGenerator[Decision | Delta | Completion]:
         """The decision once a provider has accepted, then deltas, last the completion without its message.
 
         Before the first delta a failure moves on silently; after it, it is raised.
         """
         attempts = await self._retrying.attempts(plan.models, call, balance=plan.route.balance)
-        spending = Spending(prompt.budget)
+        work = _Work(prompt, plan, call, attempts, spending or Spending(prompt.budget))
         decided = False
         while True:
-            request = _prepare(prompt, plan, attempts.deployment.model, spending)
+            request = work.prepare(attempts.deployment)
+            hedge = plan.route.hedge
             begun = False
             try:
-                async with aclosing(self._events(request, attempts.deployment, spending, call)) as events:
+                answer = (
+                    self._stream(request, attempts.deployment, work)
+                    if hedge is None
+                    else self._stream_hedged(request, hedge, work)
+                )
+                async with aclosing(answer) as events:
                     async for event in events:
-                        if not decided:
-                            decided = True
-                            if request.adapted:
-                                call.response_headers[names.ADAPTED_HEADER] = ", ".join(request.adapted)
-                            yield revise(plan.decision, request.model, attempts.failed)
-                        if isinstance(event, Accepted):
+                        if isinstance(event, ModelRequest):
+                            request = event
+                            if not decided:
+                                decided = True
+                                if request.adapted:
+                                    call.response_headers[names.ADAPTED_HEADER] = ", ".join(request.adapted)
+                                yield revise(plan.decision, request.model, attempts.failed)
                             continue
                         begun = True
                         if isinstance(event, Completion):
-                            self._finish(event, request, spending)
+                            self._finish(event, request, work.spending)
                         yield event
                 return
             except QuartetError as failure:
@@ -100,51 +117,143 @@ class Answering:
                     raise
                 await attempts.after(failure)
 
-    def _finish(self, completion: Completion, request: ModelRequest, spending: Spending) -> None:
-        completion.model = request.model.id
-        completion.adapted.extend(request.adapted)
-        completion.usage.model_calls = spending.model_calls
-        self._lengths.note(request.purpose.route, request.model.id, completion.usage.output_tokens)
+    async def _generate(self, request: ModelRequest, deployment: Deployment, work: "_Work") -> Completion:
+        with deployment.begin() as trial:
+            await work.admit(trial, request)
+            completion = await self._providers[request.model.provider].generate(request, work.call)
+            trial.note_whole()
+            trial.note_usage(_tokens(completion))
+            return completion
 
-    async def _events(
-        self, request: ModelRequest, deployment: Deployment, spending: Spending, call: Call
-    ) -> AsyncGenerator[ProviderEvent]:
-        """What the deployment says, while its breaker listens."""
+    async def _stream(
+        self, request: ModelRequest, deployment: Deployment, work: "_Work"
+    ) -> AsyncGenerator[ModelRequest | Delta | Completion]:
+        """The request once it is accepted, and what the deployment says, while its breaker listens."""
         begun = False
         with deployment.begin() as trial:
-            await self._admit(trial, request, spending, call)
-            async with aclosing(self._providers[request.model.provider].stream(request, call)) as events:
+            await work.admit(trial, request)
+            provider = self._providers[request.model.provider]
+            async with aclosing(provider.stream(request, work.call)) as events:
                 async for event in events:
-                    if not begun and not isinstance(event, Accepted):
+                    if isinstance(event, Accepted):
+                        yield request
+                        continue
+                    if not begun:
                         begun = True
                         trial.note_first_word()
                     if isinstance(event, Completion):
                         trial.note_usage(_tokens(event))
                     yield event
 
-    async def _admit(self, trial: Trial, request: ModelRequest, spending: Spending, call: Call) -> None:
+    async def _generate_hedged(
+        self, request: ModelRequest, hedge: Hedge, work: "_Work"
+    ) -> tuple[ModelRequest, Completion]:
+        """As `_generate`, with a second deployment asked where the first is slow."""
+
+        def start(request: ModelRequest, deployment: Deployment) -> Leg[Completion]:
+            return Leg(request, deployment, self._generate(request, deployment, work))
+
+        deployment = work.attempts.deployment
+        first = start(request, deployment)
+        legs = await race(first, hedge.delay_s(deployment.whole), lambda: work.start_second(start))
+        winner = work.note_race(legs)
+        return winner.request, winner.task.result()
+
+    async def _stream_hedged(
+        self, request: ModelRequest, hedge: Hedge, work: "_Work"
+    ) -> AsyncGenerator[ModelRequest | Delta | Completion]:
+        """As `_stream`, with a second deployment asked where the first is slow to say its first word."""
+
+        def start(request: ModelRequest, deployment: Deployment) -> Leg[_Begun]:
+            events = self._stream(request, deployment, work)
+            leg = Leg(request, deployment, _begin(events))
+            leg.resources.push_async_callback(events.aclose)
+            return leg
+
+        deployment = work.attempts.deployment
+        first = start(request, deployment)
+        legs = await race(first, hedge.delay_s(deployment.first_word), lambda: work.start_second(start))
+        winner = work.note_race(legs)
+        async with winner.resources:
+            word, following = winner.task.result()
+            yield winner.request
+            yield word
+            async for event in following:
+                yield event
+
+    def _finish(self, completion: Completion, request: ModelRequest, spending: Spending) -> None:
+        completion.model = request.model.id
+        completion.adapted.extend(request.adapted)
+        completion.usage.model_calls = spending.model_calls
+        self._lengths.note(request.purpose.route, request.model.id, completion.usage.output_tokens)
+
+
+_Begun = tuple[Delta | Completion, AsyncGenerator[ModelRequest | Delta | Completion]]
+
+
+async def _begin(events: AsyncGenerator[ModelRequest | Delta | Completion]) -> _Begun:
+    """The first word of a stream, and the stream to go on with; every stream has one, or fails."""
+    while isinstance(event := await anext(events), ModelRequest):
+        pass
+    return event, events
+
+
+class _Work:
+    """One request while it is being answered."""
+
+    def __init__(
+        self, prompt: Prompt, plan: Plan, call: Call, attempts: Attempts, spending: Spending
+    ) -> None:
+        self._prompt = prompt
+        self._plan = plan
+        self.call = call
+        self.attempts = attempts
+        self.spending = spending
+
+    def prepare(self, deployment: Deployment) -> ModelRequest:
+        """The request to a deployment, within the budget; raises BUDGET_EXHAUSTED."""
+        plan, prompt, model = self._plan, self._prompt, deployment.model
+        limit = min(plan.decision.max_output_tokens, model.max_output_tokens)
+        allowed = self.spending.admit(model, input_tokens=plan.input_tokens, output_tokens=limit)
+        purpose = Purpose(
+            route=plan.decision.route,
+            run_id=prompt.run_id,
+            cache=name_outcome(plan.decision.cache),
+            input_tokens=plan.input_tokens,
+        )
+        request = adapt(prompt, model, plan.route, output_tokens=allowed, purpose=purpose)
+        if request.adapted:
+            log.info("request adapted", extra={"model": model.id, "adapted": list(request.adapted)})
+        return request
+
+    async def admit(self, trial: Trial, request: ModelRequest) -> None:
+        """Counts the call against the deployment's limits; raises RATE_LIMITED."""
         tokens = request.purpose.input_tokens + request.spec.max_output_tokens
         try:
-            await trial.admit(tokens, call.remaining_s())
+            await trial.admit(tokens, self.call.remaining_s())
         except QuartetError:
-            spending.take_back()
+            self.spending.take_back()
             raise
+
+    def start_second(self, start: Callable[[ModelRequest, Deployment], Leg[T]]) -> Leg[T] | None:
+        """The second call of a race, where the budgets have one left and somebody can be asked."""
+        deployment = self.attempts.find_second()
+        if deployment is None:
+            return None
+        try:
+            return start(self.prepare(deployment), deployment)
+        except QuartetError:
+            return None
+
+    def note_race(self, legs: Sequence[Leg[T]]) -> Leg[T]:
+        """The leg that counts; those that failed before it are noted."""
+        for leg in legs[:-1]:
+            error = leg.task.exception()
+            if isinstance(error, QuartetError):
+                self.attempts.note(leg.deployment, error)
+        self.attempts.deployment = legs[-1].deployment
+        return legs[-1]
 
 
 def _tokens(completion: Completion) -> int:
     return completion.usage.input_tokens + completion.usage.output_tokens
-
-
-def _prepare(prompt: Prompt, plan: Plan, model: Model, spending: Spending) -> ModelRequest:
-    limit = min(plan.decision.max_output_tokens, model.max_output_tokens)
-    allowed = spending.admit(model, input_tokens=plan.input_tokens, output_tokens=limit)
-    purpose = Purpose(
-        route=plan.decision.route,
-        run_id=prompt.run_id,
-        cache=name_outcome(plan.decision.cache),
-        input_tokens=plan.input_tokens,
-    )
-    request = adapt(prompt, model, plan.route, output_tokens=allowed, purpose=purpose)
-    if request.adapted:
-        log.info("request adapted", extra={"model": model.id, "adapted": list(request.adapted)})
-    return request

@@ -3,6 +3,7 @@
 import math
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 
 SHARE_OF_NEWEST = 0.3
 """Of a new measurement in the moving average."""
@@ -42,3 +43,22 @@ class Latency:
         if len(self._samples) < MIN_SAMPLES:
             return None
         return sorted(self._samples)[min(len(self._samples) - 1, math.floor(share * len(self._samples)))]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hedge:
+    """When a second deployment is asked.
+
+    Attributes:
+        after_s: When nothing came for so long.
+        quantile: Once enough is known, when nothing came for as long as this share, 0..1, of the latest calls
+            took; None for never.
+    """
+
+    after_s: float
+    quantile: float | None = None
+
+    def delay_s(self, latency: Latency) -> float:
+        """The pause before the second call."""
+        known_s = None if self.quantile is None else latency.quantile_s(self.quantile)
+        return self.after_s if known_s is None else known_s

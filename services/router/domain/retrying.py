@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from services.kit.call import Call
 from services.kit.errors import QuartetError, ResourceExhausted, Unavailable
 from services.router.domain import failures
-from services.router.domain.catalogue import Balance, Model
+from services.router.domain.catalogue import Balance, Capability, Model
 from services.router.domain.fleet import Deployment, Fleet
 
 log = logging.getLogger(__name__)
@@ -155,10 +155,17 @@ class Attempts:
 
         Else raises the failure.
         """
-        model = self.deployment.model
+        self.note(self.deployment, failure)
+        if failures.may_pass_on(failure) and (await self._retry(failure) or self._pass_on()):
+            return
+        raise self._sum_up(failure)
+
+    def note(self, deployment: Deployment, failure: QuartetError) -> None:
+        """Tells that a deployment failed."""
+        model = deployment.model
         self.failed[model.id] = failure.message
         self._reasons.add(failure.reason)
-        self._tried.append(self.deployment)
+        self._tried.append(deployment)
         log.warning(
             "model call failed",
             extra={
@@ -168,9 +175,20 @@ class Attempts:
                 "retry": self._retries,
             },
         )
-        if failures.may_pass_on(failure) and (await self._retry(failure) or self._pass_on()):
-            return
-        raise self._sum_up(failure)
+
+    def find_second(self) -> Deployment | None:
+        """Who may be asked beside `deployment`: elsewhere the same model, else the next; None for nobody.
+
+        Counts as a retry of the process.
+        """
+        avoid = [*self._tried, self.deployment]
+        for model in (self.deployment.model, *self._following):
+            if model.can(Capability.PASSAGES_ONLY):
+                continue
+            second = self._fleet.choose(model, self._balance, avoid=avoid)
+            if second is not None:
+                return second if self._retrying.budget.withdraw() else None
+        return None
 
     async def _retry(self, failure: QuartetError) -> bool:
         """Another deployment of the model at once, or the same after a pause, as far as the bounds allow."""

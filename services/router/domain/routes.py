@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from services.kit.errors import NotFound
 from services.router.domain.catalogue import Balance
+from services.router.domain.latency import Hedge
 from services.router.domain.policy import Policy
 from services.router.domain.rules import RuleSet
 
@@ -41,6 +42,7 @@ class Route:
         last_resort: Id of the model that is asked where all others are cooling; empty for the one that cools
             least.
         first_token_s, between_tokens_s: Longest silence of streams, before the model's own; None for that.
+        hedge: When a second deployment is asked beside a slow one; None for never.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Route:
     last_resort: str = ""
     first_token_s: float | None = None
     between_tokens_s: float | None = None
+    hedge: Hedge | None = None
 
 
 class RouteTable:

@@ -11,6 +11,7 @@ from quartet.router.v1.router_pb2 import Prompt
 from services.kit.config_file import ConfigFile, Location, Strict
 from services.router.domain.catalogue import Balance, Capability, Catalogue
 from services.router.domain.features import Features, read_features
+from services.router.domain.latency import Hedge
 from services.router.domain.policy import Policy
 from services.router.domain.routes import Caching, Route, RouteTable
 from services.router.domain.rules import (
@@ -62,6 +63,11 @@ class _DefaultCache(Strict):
     ttl_s: int = Field(ge=1, le=30 * 24 * 3600)
 
 
+class _Hedge(Strict):
+    after_ms: int = Field(ge=1, le=600_000)
+    percentile: float | None = Field(None, gt=0, lt=100)
+
+
 class _Route(Strict):
     name: Name
     max_output_tokens: int = Field(ge=1)
@@ -76,6 +82,7 @@ class _Route(Strict):
     last_resort: str = ""
     first_token_s: float | None = Field(None, gt=0)
     between_tokens_s: float | None = Field(None, gt=0)
+    hedge: _Hedge | None = None
 
 
 class _Named(Strict):
@@ -196,6 +203,7 @@ def _route(entry: _Route, index: int, content: _Routes, catalogue: Catalogue, so
         last_resort=entry.last_resort or content.last_resort,
         first_token_s=entry.first_token_s,
         between_tokens_s=entry.between_tokens_s,
+        hedge=_hedge(entry.hedge),
     )
 
 
@@ -222,6 +230,13 @@ def _baseline(content: _Routes, catalogue: Catalogue, source: ConfigFile) -> str
     if content.baseline not in catalogue:
         raise source.fault(("baseline",), f"there is no model {content.baseline!r} in models.yaml")
     return content.baseline
+
+
+def _hedge(entry: _Hedge | None) -> Hedge | None:
+    if entry is None:
+        return None
+    quantile = None if entry.percentile is None else entry.percentile / 100
+    return Hedge(after_s=entry.after_ms / 1000, quantile=quantile)
 
 
 def _policy(entry: _Policy | None) -> Policy | None:

@@ -38,8 +38,10 @@ WITHOUT_FIELD = {
     "REQUEST_TOO_LARGE",
     "TOO_MANY_ELEMENTS",
     "PROVIDER_REFUSED",
+    "MODEL_DOES_NOT_FIT",
+    "NO_MODEL_FITS",
 }
-"""Reasons of INVALID_ARGUMENT where the whole is at fault, or the provider names no field."""
+"""Reasons of INVALID_ARGUMENT where the whole is at fault, or what no one field is to blame for."""
 _INNARDS = re.compile(r"Traceback|<class|File \"|0x[0-9a-f]{8,}|NoneType|object has no|services\.")
 _REASON = re.compile(r"[A-Z][A-Z0-9_]{2,63}")
 

@@ -201,7 +201,7 @@ class _Maker:
         known = self._known.get(field.name)
         if known:
             return st.sampled_from(known)
-        if rules.pattern:
+        if rules.pattern and "x00" not in rules.pattern:
             return st.from_regex(rules.pattern, fullmatch=True).filter(lambda text: "\n" not in text)
         if rules.len:
             return st.text(min_size=rules.len, max_size=rules.len)

@@ -1,12 +1,16 @@
 """Whatever message comes in, an rpc answers it, or refuses it as the client's own fault."""
 
+import asyncio
 import logging
 from collections import Counter
 from collections.abc import Sequence
 
 import pytest
+from google.protobuf.message import Message
 from hypothesis import strategies as st
 
+from quartet.common.v1 import message_pb2
+from quartet.gateway.v1 import gateway_pb2
 from services.kit.binding import Rpc, rpcs_of
 from tests.fuzz.conftest import Gateway
 from tests.fuzz.door import judge
@@ -43,3 +47,27 @@ async def test_no_message_is_our_fault(gateway: Gateway, rpc: Rpc) -> None:
     beyond_its_form = set(tally) - {"INVALID_ARGUMENT", "UNIMPLEMENTED"}
     assert speaks_json or bool(beyond_its_form) == served, f"{tally}: some are right in themselves"
     log.info("%s: %s", rpc.name, dict(tally))
+
+
+SOON_S = 2.0
+FOUND: list[tuple[str, Message]] = [
+    ("GatewayService/RecordOutcome", gateway_pb2.RecordOutcomeRequest(trace_id="a" * 32, comment="a\x00b")),
+    (
+        "GatewayService/CountTokens",
+        gateway_pb2.CountTokensRequest(
+            messages=[message_pb2.Message(role=message_pb2.ROLE_USER, parts=[message_pb2.Part()] * 10**6)]
+        ),
+    ),
+]
+"""What was our fault once."""
+
+
+@pytest.mark.parametrize(("name", "message"), FOUND, ids=[name for name, _ in FOUND])
+async def test_what_was_found_before_is_not_our_fault_any_more(
+    gateway: Gateway, name: str, message: Message
+) -> None:
+    rpc = dict(zip(NAMES, RPCS, strict=True))[name]
+    async with asyncio.timeout(SOON_S):
+        outcome = await gateway.door.call(rpc, [message.SerializeToString()])
+    judge(outcome)
+    assert outcome.kind == "INVALID_ARGUMENT"

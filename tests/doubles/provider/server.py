@@ -229,7 +229,12 @@ class ProviderDouble:
         elif request.endpoint == _COUNT_TOKENS:
             status, body = 200, anthropic_wire.count_tokens(anthropic_wire.read_prompt(request.body))
         else:
-            prompt = wire.read_prompt(request.body)
+            try:
+                prompt = wire.read_prompt(request.body)
+            except (AttributeError, KeyError, TypeError) as problem:
+                self._ledger.statuses[400] += 1
+                body = wire.error(400, message=f"We could not understand your request: {problem!r}")
+                return await delivery.send_body(400, body, headers)
             answer = compose(prompt, rule.reply, chunks=self._chunks, cache=self._cache)
             if prompt.stream:
                 self._ledger.statuses[200] += 1

@@ -1,4 +1,4 @@
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
 from google.api.httpbody_pb2 import HttpBody  # type: ignore[import-untyped]
@@ -12,6 +12,9 @@ from services.gateway.adapters.openai.embeddings import read_embedding, write_em
 from services.gateway.adapters.openai.errors import OPENAI_ERRORS
 from services.gateway.adapters.openai.request import read_chat
 from services.gateway.adapters.openai.response import write_completion
+from services.gateway.adapters.openai.responses_request import read_response
+from services.gateway.adapters.openai.responses_response import write_response
+from services.gateway.adapters.openai.responses_stream import ResponseWriter
 from services.gateway.adapters.openai.stream import ChunkWriter
 from services.gateway.domain.admission import Admission
 from services.gateway.domain.catalogue import Catalogue
@@ -19,6 +22,7 @@ from services.gateway.domain.front import Front
 from services.gateway.domain.headers import Head
 from services.gateway.ports import Router
 from services.kit.call import Call
+from services.kit.errors import QuartetError
 
 
 class OpenAIService:
@@ -32,6 +36,9 @@ class OpenAIService:
 
     def create_chat_completion(self, request: HttpBody, call: Call) -> AsyncGenerator[HttpBody]:
         return speak(self._complete(request, call), call, OPENAI_ERRORS)
+
+    def create_response(self, request: HttpBody, call: Call) -> AsyncGenerator[HttpBody]:
+        return speak(self._respond(request, call), call, OPENAI_ERRORS)
 
     def create_embedding(self, request: HttpBody, call: Call) -> AsyncGenerator[HttpBody]:
         return speak(self._embed(request, call), call, OPENAI_ERRORS)
@@ -62,6 +69,23 @@ class OpenAIService:
                 elif writer is not None and (written := writer.write(event)):
                     yield frames(written)
 
+    async def _respond(self, request: HttpBody, call: Call) -> AsyncGenerator[HttpBody]:
+        caller = await self._front.enter(call, "CreateResponse")
+        asked = read_response(request.data)
+        if not asked.stream:
+            answer = await self._front.answer(caller, asked.order)
+            yield json_body(write_response(answer, model=asked.model, told=asked.told))
+            return
+        call.keepalive = KEEPALIVE
+        writer: ResponseWriter | None = None
+        async with aclosing(self._front.stream(caller, asked.order)) as events:
+            async for event in events:
+                if isinstance(event, Head):
+                    writer = ResponseWriter(head=event, model=asked.model, told=asked.told)
+                    call.last_words = _failing(writer)
+                elif writer is not None and (written := writer.write(event)):
+                    yield frames(written)
+
     async def _embed(self, request: HttpBody, call: Call) -> AsyncGenerator[HttpBody]:
         caller = await self._front.enter(call, "CreateEmbedding")
         wanted = read_embedding(request.data)
@@ -79,6 +103,11 @@ class OpenAIService:
         caller = await self._front.enter(call, "ListModels")
         found = await self._catalogue.get_model(name, caller.key, caller.outgoing())
         yield json_body((anthropic_models if _is_anthropic(call) else openai_models).write_model(found))
+
+
+def _failing(writer: ResponseWriter) -> Callable[[QuartetError], HttpBody]:
+    """A stream of a response ends with one that failed, in the order of its events."""
+    return lambda error: frames(writer.fail(error))
 
 
 def _is_anthropic(call: Call) -> bool:

@@ -1,5 +1,7 @@
 from collections.abc import AsyncIterator
 
+import anthropic
+import openai
 import pytest_asyncio
 
 from services.kit.testing import OtlpReceiver, receive_otlp
@@ -55,3 +57,23 @@ async def apart_suite(provider: ProviderDouble, spans: OtlpReceiver) -> AsyncIte
     ) as running:
         await running.quartet("ingest", "docs/errors.md")
         yield running
+
+
+@pytest_asyncio.fixture
+async def openai_client(
+    configured_suite: Suite, provider: ProviderDouble
+) -> AsyncIterator[openai.AsyncOpenAI]:
+    provider.reset()
+    url, key = f"{configured_suite.url}/v1", configured_suite.api_key
+    async with openai.AsyncOpenAI(base_url=url, api_key=key, max_retries=0) as client:
+        yield client
+
+
+@pytest_asyncio.fixture
+async def anthropic_client(
+    configured_suite: Suite, provider: ProviderDouble
+) -> AsyncIterator[anthropic.AsyncAnthropic]:
+    provider.reset()
+    url, key = configured_suite.url, configured_suite.api_key
+    async with anthropic.AsyncAnthropic(base_url=url, api_key=key, max_retries=0) as client:
+        yield client

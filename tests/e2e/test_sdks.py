@@ -1,11 +1,8 @@
 """The stock SDKs through Envoy, gateway and router to both vendors' wire formats."""
 
-from collections.abc import AsyncIterator
-
 import anthropic
 import openai
 import pytest
-import pytest_asyncio
 from openai.types.chat import ChatCompletionMessageFunctionToolCall
 
 from tests.doubles.provider import Fault, ProviderDouble, Reply, ToolCall
@@ -14,26 +11,6 @@ from tests.e2e.suite import Suite
 OPENAI_MODEL, ANTHROPIC_MODEL = "gpt-6-luna", "claude-haiku-5-5"
 CITY = {"type": "string"}
 WEATHER: dict[str, object] = {"type": "object", "properties": {"city": CITY}, "required": ["city"]}
-
-
-@pytest_asyncio.fixture
-async def openai_client(
-    configured_suite: Suite, provider: ProviderDouble
-) -> AsyncIterator[openai.AsyncOpenAI]:
-    provider.reset()
-    url, key = f"{configured_suite.url}/v1", configured_suite.api_key
-    async with openai.AsyncOpenAI(base_url=url, api_key=key, max_retries=0) as client:
-        yield client
-
-
-@pytest_asyncio.fixture
-async def anthropic_client(
-    configured_suite: Suite, provider: ProviderDouble
-) -> AsyncIterator[anthropic.AsyncAnthropic]:
-    provider.reset()
-    url, key = configured_suite.url, configured_suite.api_key
-    async with anthropic.AsyncAnthropic(base_url=url, api_key=key, max_retries=0) as client:
-        yield client
 
 
 @pytest.mark.parametrize("model", [OPENAI_MODEL, ANTHROPIC_MODEL, "auto"])

@@ -20,7 +20,7 @@ class Fields:
     What nobody asked for is left in `rest`.
     """
 
-    __slots__ = ("_path", "_unread", "_values")
+    __slots__ = ("_children", "_path", "_unread", "_values")
 
     def __init__(self, value: Any, path: str = "") -> None:
         if not isinstance(value, dict):
@@ -28,6 +28,7 @@ class Fields:
         self._values: dict[str, Any] = value
         self._path = path
         self._unread = set(value)
+        self._children: dict[str, Fields] = {}
 
     def path(self, name: str) -> str:
         """The full path of a member, such as `messages[0].content`."""
@@ -36,6 +37,10 @@ class Fields:
     def get(self, name: str) -> Any:
         """A member of any type, or None."""
         self._unread.discard(name)
+        return self._values.get(name)
+
+    def peek(self, name: str) -> Any:
+        """A member that stays unread."""
         return self._values.get(name)
 
     def require(self, name: str) -> Any:
@@ -106,11 +111,15 @@ class Fields:
     def child(self, name: str) -> "Fields | None":
         """An object, or None."""
         value = self.get(name)
-        return None if value is None else Fields(value, self.path(name))
+        if value is None:
+            return None
+        child = self._children[name] = Fields(value, self.path(name))
+        return child
 
     def required_child(self, name: str) -> "Fields":
         """An object that must be there."""
-        return Fields(self.require(name), self.path(name))
+        child = self._children[name] = Fields(self.require(name), self.path(name))
+        return child
 
     def children(self, name: str) -> Iterator["Fields"]:
         """The objects of an array."""
@@ -118,8 +127,9 @@ class Fields:
             yield Fields(item, f"{self.path(name)}[{index}]")
 
     def raw(self, name: str) -> str:
-        """A member as JSON text; empty when it is absent."""
+        """A member as JSON text, all of it read; empty when it is absent."""
         value = self.get(name)
+        self._children.pop(name, None)
         return "" if value is None else write_json(value, self.path(name))
 
     def whole(self) -> str:
@@ -127,10 +137,17 @@ class Fields:
         return write_json(self._values, self._path)
 
     def rest(self) -> dict[str, Any]:
-        """The members that were not read, nulls left out."""
-        return {
+        """The members that were not read, nulls left out, and those of its objects, as they are nested.
+
+        Objects in arrays have a rest of their own.
+        """
+        found = {
             name: value for name, value in self._values.items() if name in self._unread and value is not None
         }
+        for name, child in self._children.items():
+            if inner := child.rest():
+                found[name] = inner
+        return found
 
 
 def read_body(body: bytes) -> Fields:

@@ -227,8 +227,9 @@ class _Measurement:
 
 
 def _count_chars(delta: Delta) -> int:
-    thinking, tool_call = delta.thinking.text, delta.tool_call.arguments_json
-    return len(delta.text) + len(thinking) + len(tool_call) + len(delta.refusal)
+    thinking, called = delta.thinking.text, delta.tool_call
+    written = len(called.arguments_json) + len(called.input_text)
+    return len(delta.text) + len(thinking) + written + len(delta.refusal)
 
 
 class MeteredProvider:

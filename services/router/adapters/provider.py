@@ -151,6 +151,8 @@ def _append(deltas: list[Delta], delta: Delta) -> None:
                     return
                 case "tool_call" if not delta.tool_call.id and not delta.tool_call.name:
                     last.tool_call.arguments_json += delta.tool_call.arguments_json
+                    if delta.tool_call.HasField("input_text"):
+                        last.tool_call.input_text += delta.tool_call.input_text
                     return
                 case "thinking" if delta.thinking.text and not last.thinking.signature:
                     last.thinking.text += delta.thinking.text

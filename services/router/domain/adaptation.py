@@ -3,14 +3,14 @@
 Changes are listed, and nothing is sent only to be refused.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 import orjson
 
 from quartet.common.v1.generation_pb2 import GenerationSpec, ResponseFormat, ToolChoice
-from quartet.common.v1.message_pb2 import Message
+from quartet.common.v1.message_pb2 import Extra, Message, Part
 from quartet.router.v1.router_pb2 import Prompt
 from services.kit.errors import InvalidArgument
 from services.router.domain.catalogue import Dialect, Model, Sampling, Thinking
@@ -146,27 +146,74 @@ class _Adaptation:
                 self.note("stop")
 
     def fit_extras(self) -> None:
-        spec = self.spec
-        if not spec.extra_json:
-            return
-        extras = read_object(spec.extra_json, "spec.extra_json")
-        if spec.extra_dialect != self.model.dialect.value:
+        """Notes what only other dialects know: the wires pass over it."""
+        spec, own = self.spec, self.model.dialect.value
+        if spec.extra_json and spec.extra_dialect != own:
+            extras = read_object(spec.extra_json, "spec.extra_json")
+            spec.extra_json = self._translate(extras)
             for name in extras:
                 self.note(name)
-            spec.extra_json = ""
+        for extra in spec.extras:
+            self._note_extra(extra)
+        for tool in spec.tools:
+            self._note_extra(tool.extra)
+            self._note_cache_control(tool.cache_control_json)
+        for turn in self.prompt.messages:
+            self._note_extra(turn.extra)
+            self._note_parts(turn.parts)
+
+    def _translate(self, extras: dict[str, Any]) -> str:
+        """What the model's dialect has by another name, taken out of `extras`: who the end user is."""
+        match self.model.dialect:
+            case Dialect.ANTHROPIC:
+                user = extras.pop("safety_identifier", None) or extras.get("user")
+                extras.pop("user", None)
+                return orjson.dumps({"metadata": {"user_id": user}}).decode() if user else ""
+            case Dialect.OPENAI:
+                metadata = extras.get("metadata")
+                if isinstance(metadata, dict) and metadata.keys() == {"user_id"}:
+                    return orjson.dumps({"user": extras.pop("metadata")["user_id"]}).decode()
+        return ""
+
+    def _note_parts(self, parts: Iterable[Part]) -> None:
+        for part in parts:
+            if part.HasField("extra"):
+                self._note_extra(part.extra)
+            self._note_cache_control(part.cache_control_json)
+            kind = part.WhichOneof("kind")
+            if kind == "opaque" and part.opaque.dialect != self.model.dialect.value:
+                self.note(str(read_object(part.opaque.json, "opaque.json").get("type", "extra")))
+            elif kind == "tool_result":
+                self._note_parts(part.tool_result.content)
+
+    def _note_extra(self, extra: Extra) -> None:
+        if not extra.json or extra.dialect == self.model.dialect.value:
+            return
+        more = read_object(extra.json, "extra.json")
+        for name in [more["type"]] if "type" in more else more:
+            # A role of a dialect's own only says ours more exactly.
+            if name != "role":
+                self.note(str(name))
+
+    def _note_cache_control(self, text: str) -> None:
+        if text and self.model.dialect is not Dialect.ANTHROPIC:
+            self.note("cache_control")
 
     def keep_thinking(self) -> bool:
-        has_thinking = any(
-            part.WhichOneof("kind") == "thinking" for turn in self.prompt.messages for part in turn.parts
-        )
-        if not has_thinking:
+        thoughts = [
+            part.thinking
+            for turn in self.prompt.messages
+            for part in turn.parts
+            if part.WhichOneof("kind") == "thinking"
+        ]
+        if not thoughts:
             return False
         named = self.prompt.target.model
         same = named == self.model.id or named in self.model.aliases
-        if self.model.dialect is Dialect.ANTHROPIC and same:
-            return True
-        self.note("thinking")
-        return False
+        keeps = self.model.dialect is Dialect.ANTHROPIC and same
+        if not keeps or not all(thought.signature or thought.redacted_data for thought in thoughts):
+            self.note("thinking")
+        return keeps
 
     def _drop_sampling(self, name: SamplingParameter) -> None:
         if not self.spec.HasField(name):

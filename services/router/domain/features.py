@@ -43,7 +43,7 @@ class Features:
         forces_tools: True when a tool call is required.
         is_prefilled: True when the last message is the beginning of the answer.
         stop_count: How many stop sequences are given.
-        builtin_dialect: The dialect of the provider's own tools that are declared; empty for none.
+        only_dialects: The dialects that alone know a tool that is declared, or a piece that the user says.
         has_document_url: True when a document is given by its address.
         has_image_file: True when a picture is given by a provider's file id.
         input_tokens: As the gateway counted, else estimated.
@@ -61,7 +61,7 @@ class Features:
     forces_tools: bool
     is_prefilled: bool
     stop_count: int
-    builtin_dialect: str
+    only_dialects: frozenset[str]
     has_document_url: bool
     has_image_file: bool
     input_tokens: int
@@ -91,7 +91,7 @@ def read_features(prompt: Prompt) -> Features:
         forces_tools=bool(spec.tools) and spec.tool_choice.mode in _FORCED,
         is_prefilled=prompt.messages[-1].role == message.ROLE_ASSISTANT,
         stop_count=len(spec.stop),
-        builtin_dialect=spec.extra_dialect if any(tool.builtin_json for tool in spec.tools) else "",
+        only_dialects=frozenset(_only_dialects(prompt)),
         has_document_url=("document", "url") in media,
         has_image_file=("image", "file_id") in media,
         input_tokens=prompt.input_tokens or _estimate_tokens(prompt),
@@ -117,6 +117,17 @@ def _needs(spec: GenerationSpec, media: Set[str]) -> Iterable[Capability]:
         yield Capability.VISION
     if "document" in media:
         yield Capability.DOCUMENTS
+
+
+def _only_dialects(prompt: Prompt) -> Iterable[str]:
+    for tool in prompt.spec.tools:
+        if tool.builtin_json and (dialect := tool.extra.dialect or prompt.spec.extra_dialect):
+            yield dialect
+    for turn in prompt.messages:
+        if turn.role != message.ROLE_ASSISTANT:
+            for part in turn.parts:
+                if part.WhichOneof("kind") == "opaque":
+                    yield part.opaque.dialect
 
 
 def _media(prompt: Prompt) -> Iterable[tuple[str, message.Media]]:
@@ -145,7 +156,10 @@ def _estimate_tokens(prompt: Prompt) -> int:
         elif kind == "passage":
             chars += len(part.passage.text) + len(part.passage.title)
         elif kind == "tool_call":
-            chars += len(part.tool_call.name) + len(part.tool_call.arguments_json)
+            call = part.tool_call
+            chars += len(call.name) + len(call.arguments_json) + len(call.input_text)
+        elif kind == "opaque":
+            chars += len(part.opaque.json)
         elif kind == "thinking":
             chars += len(part.thinking.text)
         elif kind in ("image", "document"):

@@ -9,6 +9,13 @@ MAX_OPENAI_STOPS = 4
 """Stop sequences that OpenAI's Chat Completions takes, by its documentation."""
 
 
+_SPOKEN = {
+    "openai": "OpenAI's dialect",
+    "anthropic": "Anthropic's dialect",
+    "responses": "OpenAI's Responses",
+}
+
+
 def objections(model: Model, features: Features) -> Iterator[str]:
     """Each reason against the model, for a person; none when it can serve."""
     if model.can(Capability.EMBEDDINGS):
@@ -33,8 +40,8 @@ def objections(model: Model, features: Features) -> Iterator[str]:
 
 
 def _dialect_objections(dialect: Dialect, features: Features) -> Iterator[str]:
-    if features.builtin_dialect not in ("", dialect.value):
-        yield f"the request uses tools that only {features.builtin_dialect} has"
+    for name in sorted(features.only_dialects - {dialect.value}):
+        yield f"the request uses tools or content that only {_SPOKEN[name]} has: leave them out"
     if dialect is Dialect.OPENAI:
         if features.stop_count > MAX_OPENAI_STOPS:
             yield f"it takes {MAX_OPENAI_STOPS} stop sequences at most"

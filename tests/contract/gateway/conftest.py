@@ -50,6 +50,9 @@ class Gateway:
     async def chat(self, body: bytes, call: Call | None = None) -> list[HttpBody]:
         return await self.post("OpenAIService", "create_chat_completion", body, call)
 
+    async def respond(self, body: bytes, call: Call | None = None) -> list[HttpBody]:
+        return await self.post("OpenAIService", "create_response", body, call)
+
     async def message(self, body: bytes, call: Call | None = None) -> list[HttpBody]:
         return await self.post("AnthropicService", "create_message", body, call)
 

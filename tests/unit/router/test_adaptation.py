@@ -3,6 +3,7 @@ from collections.abc import Callable
 import pytest
 
 from quartet.common.v1 import generation_pb2 as generation
+from quartet.common.v1 import message_pb2 as message
 from quartet.router.v1.router_pb2 import Prompt
 from services.kit.errors import InvalidArgument
 from services.router.domain.adaptation import ModelRequest, adapt
@@ -124,8 +125,25 @@ def test_extras_of_another_dialect_are_dropped_by_name(fit: Fit, ask: Ask) -> No
     prompt.spec.extra_dialect = "openai"
     assert fit(prompt, "gpt-6-luna").spec.extra_json == prompt.spec.extra_json
     other = fit(prompt, "claude-haiku-5-5")
-    assert other.spec.extra_json == ""
-    assert other.adapted == ("logit_bias", "user")
+    assert other.adapted == ("logit_bias",)
+    assert other.spec.extra_json == '{"metadata":{"user_id":"u"}}'
+
+
+def test_what_only_another_dialect_knows_is_named_wherever_it_stands(fit: Fit, ask: Ask) -> None:
+    prompt = ask()
+    turn, spec = prompt.messages[0], prompt.spec
+    turn.extra.dialect, turn.extra.json = "openai", '{"role":"developer","phase":"x"}'
+    turn.parts[0].cache_control_json = '{"type":"ephemeral"}'
+    turn.parts[0].extra.dialect, turn.parts[0].extra.json = "anthropic", '{"citations":[]}'
+    said = prompt.messages.add(role=message.ROLE_ASSISTANT)
+    said.parts.add().opaque.CopyFrom(message.Extra(dialect="anthropic", json='{"type":"server_tool_use"}'))
+    prompt.messages.add(role=message.ROLE_USER).parts.add(text="go on")
+    spec.tools.add(name="f").extra.CopyFrom(message.Extra(dialect="anthropic", json='{"defer_loading":true}'))
+    spec.extras.add(dialect="responses", json='{"truncation":"auto"}')
+    assert fit(prompt, "claude-haiku-5-5").adapted == ("truncation", "phase")
+    assert set(fit(prompt, "gpt-6-luna").adapted) >= {
+        *("truncation", "defer_loading", "cache_control", "citations", "server_tool_use")
+    }
 
 
 def test_extras_that_are_no_object_are_refused(fit: Fit, ask: Ask) -> None:

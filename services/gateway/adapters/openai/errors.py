@@ -50,6 +50,13 @@ def _body(error: QuartetError, request_id: str) -> Mapping[str, Any]:
     }
 
 
+def response_error(error: QuartetError, request_id: str) -> Mapping[str, Any]:
+    """The `error` of a response that failed; its code is one of the vendor's own words."""
+    status = _status(error)
+    code = "rate_limit_exceeded" if status == 429 else "server_error" if status >= 500 else "invalid_prompt"
+    return {**_body(error, request_id)["error"], "code": code}
+
+
 def _frame(body: Mapping[str, Any]) -> bytes:
     return b"data: " + orjson.dumps(body) + b"\n\ndata: [DONE]\n\n"
 

@@ -63,7 +63,7 @@ def write_annotations(citations: Iterable[message_pb2.Citation]) -> list[dict[st
                 "start_index": citation.answer_start_char,
                 "end_index": citation.answer_end_char,
                 "title": citation.title,
-                "url": f"/api/v1/documents/{citation.document_id}",
+                "url": address_of(citation),
                 "document_id": citation.document_id,
                 "source": citation.source,
                 "chunk_id": citation.chunk_id,
@@ -77,6 +77,11 @@ def write_annotations(citations: Iterable[message_pb2.Citation]) -> list[dict[st
         }
         for citation in citations
     ]
+
+
+def address_of(citation: message_pb2.Citation) -> str:
+    """Where what is cited can be read: a document of ours, else the provider's source."""
+    return f"/api/v1/documents/{citation.document_id}" if citation.document_id else citation.source
 
 
 def citations_of(message: message_pb2.Message) -> list[message_pb2.Citation]:

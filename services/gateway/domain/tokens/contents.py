@@ -54,14 +54,16 @@ class Contents:
 
     def _add_parts(self, parts: Iterable[message_pb2.Part]) -> None:
         for part in parts:
+            self._add_foreign(part.extra)
             match part.WhichOneof("kind"):
-                case "text":
-                    self.texts.append(part.text)
-                case "refusal":
-                    self.texts.append(part.refusal)
+                case "text" | "refusal":
+                    self.texts.append(part.text or part.refusal)
+                case "opaque":
+                    self._add_foreign(part.opaque)
                 case "tool_call":
                     self.is_plain = False
-                    self.texts += (part.tool_call.name, part.tool_call.arguments_json)
+                    call = part.tool_call
+                    self.texts += (call.name, call.arguments_json, call.input_text)
                 case "tool_result":
                     self._add_parts(part.tool_result.content)
                 case "thinking":
@@ -76,6 +78,11 @@ class Contents:
                 case "document":
                     self.is_plain = False
                     self._add_file(part.document)
+
+    def _add_foreign(self, extra: message_pb2.Extra) -> None:
+        if extra.json:
+            self.is_plain = False
+            self.texts.append(extra.json)
 
     def _add_file(self, file: message_pb2.Media) -> None:
         if file.WhichOneof("source") != "data":

@@ -11,18 +11,24 @@ from quartet.common.v1.message_pb2 import (
     ROLE_ASSISTANT,
     ROLE_SYSTEM,
     Media,
+    Message,
     Part,
     Thinking,
     ToolCall,
     ToolResult,
 )
+from services.router.adapters.extras import add_extra, complete_body
 from services.router.adapters.rendering import PassageNumbers
 from services.router.domain.adaptation import ModelRequest, read_object
+from services.router.domain.catalogue import Dialect
 
 JSON_INSTRUCTION = "Answer with one JSON object and nothing else."
 """Stands for a form that the dialect does not have."""
 
+_OURS = ("model", "messages", "stream", "max_tokens")
+"""Members that decide what a call is and may cost."""
 _EMPTY_SCHEMA = {"type": "object", "properties": {}}
+_ROLES = {ROLE_ASSISTANT: "assistant", ROLE_SYSTEM: "system"}
 _CHOICES = {ToolChoice.MODE_AUTO: "auto", ToolChoice.MODE_NONE: "none", ToolChoice.MODE_REQUIRED: "any"}
 _PLAIN_TEXT = "text/plain"
 
@@ -47,16 +53,8 @@ def encode_request(request: ModelRequest, *, stream: bool) -> bytes:
     if stream:
         body["stream"] = True
     body |= _options(spec)
-    if not spec.extra_json:
-        return orjson.dumps(body)
-    extras = read_object(spec.extra_json, "spec.extra_json")
-    merged = {**extras, **body}
-    for name in ("output_config", "thinking"):
-        if isinstance(extras.get(name), dict) and name in body:
-            merged[name] = {**extras[name], **body[name]}
-    if not stream:
-        merged.pop("stream", None)
-    return orjson.dumps(merged)
+    complete_body(body, spec, Dialect.ANTHROPIC, ours=_OURS)
+    return orjson.dumps(body)
 
 
 def uses_sampling(spec: GenerationSpec) -> bool:
@@ -102,7 +100,7 @@ def _tool(tool: Tool) -> Any:
     )
     if tool.HasField("strict"):
         declared["strict"] = tool.strict
-    return _cached(declared, tool.cache_control_json)
+    return add_extra(_cached(declared, tool.cache_control_json), tool.extra, Dialect.ANTHROPIC)
 
 
 def _tool_choice(spec: GenerationSpec) -> dict[str, Any]:
@@ -119,10 +117,15 @@ def _tool_choice(spec: GenerationSpec) -> dict[str, Any]:
 
 def _system(request: ModelRequest, numbers: PassageNumbers) -> Iterator[Block]:
     for turn in request.messages:
-        if turn.role == ROLE_SYSTEM:
+        if turn.role == ROLE_SYSTEM and not _stays(turn):
             yield from _blocks(turn.parts, request, numbers)
     if request.spec.response_format.kind == ResponseFormat.KIND_JSON_OBJECT:
         yield {"type": "text", "text": JSON_INSTRUCTION}
+
+
+def _stays(turn: Message) -> bool:
+    """Whether a client of this dialect said it amid the conversation, where a model may heed it there."""
+    return turn.extra.dialect == Dialect.ANTHROPIC.value and '"role"' in turn.extra.json
 
 
 def _messages(request: ModelRequest, numbers: PassageNumbers) -> list[Block]:
@@ -132,14 +135,14 @@ def _messages(request: ModelRequest, numbers: PassageNumbers) -> list[Block]:
     """
     messages: list[Block] = []
     for turn in request.messages:
-        if turn.role == ROLE_SYSTEM:
+        if turn.role == ROLE_SYSTEM and not _stays(turn):
             continue
-        role = "assistant" if turn.role == ROLE_ASSISTANT else "user"
+        role = _ROLES.get(turn.role, "user")
         blocks = list(_blocks(turn.parts, request, numbers))
         if messages and messages[-1]["role"] == role:
             messages[-1]["content"] += blocks
         elif blocks:
-            messages.append({"role": role, "content": blocks})
+            messages.append(add_extra({"role": role, "content": blocks}, turn.extra, Dialect.ANTHROPIC))
     for message in messages:
         message["content"].sort(key=lambda block: block["type"] != "tool_result")
     return messages
@@ -149,7 +152,7 @@ def _blocks(parts: Iterable[Part], request: ModelRequest, numbers: PassageNumber
     for part in parts:
         block = _block(part, request, numbers)
         if block is not None:
-            yield _cached(block, part.cache_control_json)
+            yield add_extra(_cached(block, part.cache_control_json), part.extra, Dialect.ANTHROPIC)
 
 
 def _block(part: Part, request: ModelRequest, numbers: PassageNumbers) -> Block | None:
@@ -170,6 +173,8 @@ def _block(part: Part, request: ModelRequest, numbers: PassageNumbers) -> Block 
             return _tool_result(part.tool_result, request, numbers)
         case "thinking" if request.keeps_thinking:
             return _thinking(part.thinking)
+        case "opaque" if part.opaque.dialect == Dialect.ANTHROPIC.value:
+            return read_object(part.opaque.json, "opaque.json")
         case _:
             return None
 
@@ -192,13 +197,18 @@ def _tool_result(result: ToolResult, request: ModelRequest, numbers: PassageNumb
 
 
 def _tool_use(call: ToolCall) -> Block:
+    if call.HasField("input_text"):
+        return {"type": "tool_use", "id": call.id, "name": call.name, "input": {"input": call.input_text}}
     arguments = read_object(call.arguments_json or "{}", f"messages: arguments of the call {call.id}")
     return {"type": "tool_use", "id": call.id, "name": call.name, "input": arguments}
 
 
-def _thinking(thinking: Thinking) -> Block:
+def _thinking(thinking: Thinking) -> Block | None:
     if thinking.redacted_data:
         return {"type": "redacted_thinking", "data": thinking.redacted_data}
+    if not thinking.signature:
+        # Of another maker's model, whose reasoning this one would refuse.
+        return None
     return {"type": "thinking", "thinking": thinking.text, "signature": thinking.signature}
 
 

@@ -14,13 +14,16 @@ from quartet.common.v1.message_pb2 import (
     Media,
     Message,
     Part,
-    ToolCall,
     ToolResult,
 )
 from services.kit.errors import InvalidArgument
+from services.router.adapters.extras import add_extra, complete_body
 from services.router.adapters.rendering import PassageNumbers
 from services.router.domain.adaptation import ModelRequest, read_object
+from services.router.domain.catalogue import Dialect
 
+_OURS = ("model", "messages", "stream", "max_tokens", "max_completion_tokens")
+"""Members that decide what a call is and may cost."""
 _CHOICES = {ToolChoice.MODE_AUTO: "auto", ToolChoice.MODE_NONE: "none", ToolChoice.MODE_REQUIRED: "required"}
 
 
@@ -38,13 +41,11 @@ def encode_request(request: ModelRequest, *, stream: bool) -> bytes:
     if stream:
         body |= {"stream": True, "stream_options": {"include_usage": True}}
     body |= _options(spec)
-    if spec.extra_json:
-        extras = read_object(spec.extra_json, "spec.extra_json")
-        if extras.get("n") not in (None, 1):
-            raise InvalidArgument.field("n", "one answer for each request: ask again for more")
-        body = {**extras, **body}
-        if not stream:
-            body.pop("stream_options", None)
+    complete_body(body, spec, Dialect.OPENAI, ours=_OURS)
+    if body.get("n") not in (None, 1):
+        raise InvalidArgument.field("n", "one answer for each request: ask again for more")
+    if not stream:
+        body.pop("stream_options", None)
     return orjson.dumps(body)
 
 
@@ -97,7 +98,7 @@ def _tool(tool: Tool) -> Any:
         )
     if tool.HasField("strict"):
         function["strict"] = tool.strict
-    return {"type": "function", "function": function}
+    return add_extra({"type": "function", "function": function}, tool.extra, Dialect.OPENAI)
 
 
 def _messages(request: ModelRequest) -> Iterator[dict[str, Any]]:
@@ -108,7 +109,8 @@ def _messages(request: ModelRequest) -> Iterator[dict[str, Any]]:
             continue
         results = [part.tool_result for part in turn.parts if part.WhichOneof("kind") == "tool_result"]
         for result in results:
-            yield {"role": "tool", "tool_call_id": result.tool_call_id, "content": _result_text(result)}
+            answered = {"role": "tool", "tool_call_id": result.tool_call_id, "content": _answered(result)}
+            yield add_extra(answered, turn.extra, Dialect.OPENAI)
         # Results are text here: pictures that a tool returned follow as the user's.
         shown = [part for result in results for part in result.content if part.WhichOneof("kind") != "text"]
         content = [
@@ -120,48 +122,68 @@ def _messages(request: ModelRequest) -> Iterator[dict[str, Any]]:
             message = {"role": "system" if turn.role == ROLE_SYSTEM else "user", "content": _shorten(content)}
             if turn.name:
                 message["name"] = turn.name
-            yield message
+            yield message if results else add_extra(message, turn.extra, Dialect.OPENAI)
 
 
 def _assistant(turn: Message) -> dict[str, Any]:
     message: dict[str, Any] = {"role": "assistant"}
-    texts = [{"type": "text", "text": part.text} for part in turn.parts if part.WhichOneof("kind") == "text"]
-    calls = [part.tool_call for part in turn.parts if part.WhichOneof("kind") == "tool_call"]
+    said = [block for part in turn.parts if (block := _said(part)) is not None]
+    calls = [_call(part) for part in turn.parts if part.WhichOneof("kind") == "tool_call"]
     refusals = [part.refusal for part in turn.parts if part.WhichOneof("kind") == "refusal"]
-    if texts or not (calls or refusals):
-        message["content"] = _shorten(texts)
+    if said or not (calls or refusals):
+        message["content"] = _shorten(said)
     if refusals:
         message["refusal"] = "\n".join(refusals)
     if calls:
-        message["tool_calls"] = [_call(call) for call in calls]
+        message["tool_calls"] = calls
     if turn.name:
         message["name"] = turn.name
-    return message
+    return add_extra(message, turn.extra, Dialect.OPENAI)
 
 
-def _call(call: ToolCall) -> dict[str, Any]:
-    function = {"name": call.name, "arguments": call.arguments_json or "{}"}
-    return {"id": call.id, "type": "function", "function": function}
+def _said(part: Part) -> dict[str, Any] | None:
+    match part.WhichOneof("kind"):
+        case "text":
+            return add_extra({"type": "text", "text": part.text}, part.extra, Dialect.OPENAI)
+        case "opaque" if part.opaque.dialect == Dialect.OPENAI.value:
+            return read_object(part.opaque.json, "opaque.json")
+        case _:
+            return None
 
 
-def _result_text(result: ToolResult) -> str:
-    text = "\n".join(part.text for part in result.content if part.WhichOneof("kind") == "text")
-    return f"Error: {text}" if result.is_error else text
+def _call(part: Part) -> dict[str, Any]:
+    call = part.tool_call
+    if call.HasField("input_text"):
+        custom = {"name": call.name, "input": call.input_text}
+        made = {"id": call.id, "type": "custom", "custom": custom}
+    else:
+        function = {"name": call.name, "arguments": call.arguments_json or "{}"}
+        made = {"id": call.id, "type": "function", "function": function}
+    return add_extra(made, part.extra, Dialect.OPENAI)
+
+
+def _answered(result: ToolResult) -> Any:
+    """The texts of a result; a failure is said in words, for which the dialect has no mark."""
+    texts = [block for part in result.content if (block := _said(part)) is not None]
+    if result.is_error:
+        words = "\n".join(block.get("text", "") for block in texts)
+        return f"Error: {words}"
+    return _shorten(texts)
 
 
 def _content(part: Part, numbers: PassageNumbers) -> dict[str, Any] | None:
     match part.WhichOneof("kind"):
-        case "text":
-            return {"type": "text", "text": part.text}
+        case "text" | "opaque":
+            return _said(part)
         case "passage":
             return {"type": "text", "text": numbers.render(part.passage)}
         case "image":
             image = {"url": part.image.url or _data_url(part.image)}
             if part.image.detail:
                 image["detail"] = part.image.detail
-            return {"type": "image_url", "image_url": image}
+            return add_extra({"type": "image_url", "image_url": image}, part.extra, Dialect.OPENAI)
         case "document":
-            return {"type": "file", "file": _file(part.document)}
+            return add_extra({"type": "file", "file": _file(part.document)}, part.extra, Dialect.OPENAI)
         case "refusal":
             return {"type": "text", "text": part.refusal}
         case _:
@@ -182,4 +204,5 @@ def _shorten(content: list[dict[str, Any]]) -> Any:
     """Plain text where there is no more: not every server reads lists."""
     if not content:
         return ""
-    return content[0]["text"] if len(content) == 1 and content[0]["type"] == "text" else content
+    is_plain = len(content) == 1 and content[0].keys() == {"type", "text"}
+    return content[0]["text"] if is_plain else content

@@ -3,8 +3,6 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-import orjson
-
 from quartet.common.v1 import generation_pb2 as pb
 from quartet.common.v1.message_pb2 import ROLE_ASSISTANT, Message, Part, Thinking, ToolCall
 from services.router.adapters.provider import MalformedAnswerError
@@ -65,9 +63,7 @@ def _parts(said: Mapping[str, Any]) -> list[Part]:
 def _call(call: Mapping[str, Any]) -> ToolCall:
     if call.get("type") == "custom":
         custom = call["custom"]
-        return ToolCall(
-            id=call["id"], name=custom["name"], arguments_json=orjson.dumps(custom["input"]).decode()
-        )
+        return ToolCall(id=call["id"], name=custom["name"], input_text=custom.get("input") or "")
     function = call["function"]
     return ToolCall(id=call["id"], name=function["name"], arguments_json=function.get("arguments") or "")
 
@@ -122,12 +118,12 @@ class StreamDecoder:
         if refusal := delta.get("refusal"):
             yield pb.Delta(refusal=refusal, part_index=self._index_of(_REFUSAL))
         for call in delta.get("tool_calls") or ():
-            function = call.get("function") or call.get("custom") or {}
-            piece = ToolCall(
-                id=call.get("id") or "",
-                name=function.get("name") or "",
-                arguments_json=function.get("arguments") or function.get("input") or "",
-            )
+            called = call.get("function") or call.get("custom") or {}
+            piece = ToolCall(id=call.get("id") or "", name=called.get("name") or "")
+            if "custom" in call:
+                piece.input_text = called.get("input") or ""
+            else:
+                piece.arguments_json = called.get("arguments") or ""
             yield pb.Delta(tool_call=piece, part_index=self._index_of(call["index"]))
 
     def _index_of(self, part: str | int) -> int:

@@ -1,0 +1,54 @@
+"""What a client's dialect carried beyond the canonical form, for the provider that speaks the same one."""
+
+from collections.abc import Iterable
+from typing import Any
+
+from quartet.common.v1.generation_pb2 import GenerationSpec
+from quartet.common.v1.message_pb2 import Extra
+from services.router.domain.adaptation import read_object
+from services.router.domain.catalogue import Dialect
+
+
+def add_extra(written: dict[str, Any], extra: Extra, dialect: Dialect) -> dict[str, Any]:
+    """An object with its further members, which say it more exactly where they say it again.
+
+    One with a `type` is the whole object.
+    """
+    if extra.dialect != dialect.value or not extra.json:
+        return written
+    more = read_object(extra.json, "extra.json")
+    if "type" in more:
+        return more
+    _lay_over(written, more)
+    return written
+
+
+def complete_body(
+    body: dict[str, Any], spec: GenerationSpec, dialect: Dialect, *, ours: Iterable[str]
+) -> None:
+    """Adds the request's further members, at all depths; they replace nothing; `ours` are passed over."""
+    texts = [extra.json for extra in spec.extras if extra.dialect == dialect.value]
+    if spec.extra_json:
+        texts.append(spec.extra_json)
+    for text in texts:
+        more = read_object(text, "spec.extra_json")
+        for name in ours:
+            more.pop(name, None)
+        _add(body, more)
+
+
+def _lay_over(written: dict[str, Any], more: dict[str, Any]) -> None:
+    for name, value in more.items():
+        there = written.get(name)
+        if isinstance(value, dict) and isinstance(there, dict):
+            _lay_over(there, value)
+        else:
+            written[name] = value
+
+
+def _add(written: dict[str, Any], more: dict[str, Any]) -> None:
+    for name, value in more.items():
+        if name not in written:
+            written[name] = value
+        elif isinstance(value, dict) and isinstance(written[name], dict):
+            _add(written[name], value)

@@ -10,8 +10,8 @@ from quartet.router.v1 import router_pb2 as pb
 from services.kit import telemetry
 from services.kit.call import Call
 from services.kit.errors import FailedPrecondition
-from services.router.domain.answering import Answering
 from services.router.domain.cached_answering import CachedAnswering
+from services.router.domain.cascading import Cascading
 from services.router.domain.catalogue import Capability, Catalogue, Model
 from services.router.domain.comparison import read_period
 from services.router.domain.decision import Decider, Plan
@@ -38,7 +38,7 @@ class RouterService:
         catalogue: Catalogue,
         routes: RouteTable,
         decider: Decider,
-        answering: Answering | CachedAnswering,
+        answering: Cascading | CachedAnswering,
         embedding: Embedding,
         once: Once | None,
         decisions: DecisionLog | None = None,

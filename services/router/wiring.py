@@ -36,6 +36,7 @@ from services.router.adapters.transport import COMMON_HEADERS, NO_KEY, Patience,
 from services.router.domain.answering import Answering
 from services.router.domain.breaker import BreakerPolicy
 from services.router.domain.cached_answering import CachedAnswering
+from services.router.domain.cascading import Cascading
 from services.router.domain.catalogue import LOCAL, Dialect, ProviderState
 from services.router.domain.decision import Decider
 from services.router.domain.decision_log import DecisionLog
@@ -137,7 +138,7 @@ async def build(
             answering=_with_cache(
                 settings,
                 stack,
-                Answering(providers.models, retrying, lengths),
+                Cascading(Answering(providers.models, retrying, lengths)),
                 instruments,
                 database,
                 embedder,
@@ -262,11 +263,11 @@ class _Database:
 def _with_cache(
     settings: Settings,
     stack: AsyncExitStack,
-    answering: Answering,
+    answering: Cascading,
     instruments: Instruments,
     database: _Database,
     embedder: MiniLMEmbedder,
-) -> Answering | CachedAnswering:
+) -> Cascading | CachedAnswering:
     """The models behind the cache; without Redis there is none."""
     if not settings.redis_url:
         return answering

@@ -50,9 +50,10 @@ class Instruments:
 
     def compare(self, purpose: Purpose, usage: Usage, status: str) -> int:
         """What an answer of a route would have cost with the baseline's prices, in micro-USD."""
-        if self._baseline is None or not purpose.route or status != OK:
+        if self._baseline is None or not purpose.route or purpose.is_overhead or status != OK:
             return 0
-        return cost_of(usage, self._baseline)
+        booked = 0 if purpose.superseded is None else cost_of(purpose.superseded, self._baseline)
+        return cost_of(usage, self._baseline) - booked
 
     def note_hit(self, plan: Plan, answered: Completion, run_id: str, call: Call) -> None:
         """Writes down an answer for which no model was called: no tokens, no cost, and what it saved."""

@@ -220,6 +220,8 @@ class _Work:
             run_id=prompt.run_id,
             cache=name_outcome(plan.decision.cache),
             input_tokens=plan.input_tokens,
+            superseded=plan.superseded,
+            is_overhead=plan.is_overhead,
         )
         request = adapt(prompt, model, plan.route, output_tokens=allowed, purpose=purpose)
         if request.adapted:

@@ -1,6 +1,6 @@
 """What a request may spend; asked before every attempt."""
 
-from quartet.common.v1.generation_pb2 import Budget
+from quartet.common.v1.generation_pb2 import Budget, Usage
 from services.kit.errors import ResourceExhausted
 from services.router.domain.catalogue import Model
 from services.router.domain.prices import affordable_output_tokens
@@ -44,6 +44,13 @@ class Spending:
                 raise _exhausted("max_cost_micro_usd", self._max_cost)
         self.model_calls += 1
         return allowed
+
+    def charge(self, usage: Usage) -> None:
+        """Takes what a call used off the budget, where another one follows it."""
+        if self._max_tokens is not None:
+            self._max_tokens = max(0, self._max_tokens - usage.input_tokens - usage.output_tokens)
+        if self._max_cost is not None:
+            self._max_cost = max(0, self._max_cost - usage.cost_micro_usd)
 
     def take_back(self) -> None:
         """Tells that the call admitted last was not made."""

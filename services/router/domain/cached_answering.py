@@ -12,8 +12,8 @@ from quartet.common.v1.generation_pb2 import Completion, Delta
 from quartet.router.v1.router_pb2 import Prompt
 from services.kit.call import Call
 from services.kit.errors import QuartetError
-from services.router.domain.answering import Answering
 from services.router.domain.caching import Permission, is_worth_keeping, name_answer, permit
+from services.router.domain.cascading import Cascading
 from services.router.domain.decision import Plan, revise
 from services.router.domain.flights import Flight, Flights
 from services.router.domain.recording import MAX_BYTES, Recording
@@ -48,7 +48,7 @@ class _Request:
 
 
 class CachedAnswering:
-    """As `Answering`, with a cache before it.
+    """As `Cascading`, with a cache before it.
 
     Args:
         store: Where answers are kept.
@@ -58,7 +58,7 @@ class CachedAnswering:
 
     def __init__(
         self,
-        answering: Answering,
+        answering: Cascading,
         store: AnswerCache,
         semantic: SemanticCache | None,
         note_hit: NoteHit,
@@ -78,7 +78,7 @@ class CachedAnswering:
         await self._streams.close()
 
     async def answer(self, prompt: Prompt, plan: Plan, call: Call) -> Whole:
-        """The answer, and the decision as it turned out; raises as `Answering.answer`."""
+        """The answer, and the decision as it turned out; raises as `Cascading.answer`."""
         request = self._admit(prompt, plan, call)
         if request is None:
             return await self._answering.answer(prompt, plan, call)
@@ -106,7 +106,7 @@ class CachedAnswering:
         return await self._answering.answer(prompt, plan, call)
 
     async def stream(self, prompt: Prompt, plan: Plan, call: Call) -> AsyncGenerator[Event]:
-        """The decision, deltas and the completion; raises as `Answering.stream`."""
+        """The decision, deltas and the completion; raises as `Cascading.stream`."""
         request = self._admit(prompt, plan, call)
         if request is None:
             async with aclosing(self._answering.stream(prompt, plan, call)) as events:

@@ -1,13 +1,15 @@
 """Decides who serves a prompt, and says of every candidate what it would cost or why it cannot."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import date
 
 from quartet.common.v1 import decision_pb2 as pb
+from quartet.common.v1.generation_pb2 import Usage
 from quartet.router.v1.router_pb2 import Prompt
 from services.kit.errors import InvalidArgument
 from services.router.domain.catalogue import Capability, Catalogue, Model, Providers
+from services.router.domain.checking import Cascade
 from services.router.domain.features import Features, read_features
 from services.router.domain.fitness import objections
 from services.router.domain.fleet import Fleet
@@ -37,6 +39,9 @@ class Plan:
         route: The route's bounds; those of a named model when one was named.
         input_tokens: As counted or estimated.
         tiers: What the route's policies say; None where the route has none, or only one tier can serve.
+        drafting: Ids of the models whose answers are checked; empty for none.
+        superseded: What an earlier answer to the same prompt used; None where there was none.
+        is_overhead: True for a question of the router's own.
     """
 
     decision: pb.Decision
@@ -44,6 +49,14 @@ class Plan:
     route: Route
     input_tokens: int
     tiers: Tiers | None = None
+    drafting: frozenset[str] = frozenset()
+    superseded: Usage | None = None
+    is_overhead: bool = False
+
+    @property
+    def cascade(self) -> Cascade | None:
+        """How the drafting models' answers are checked; None where none is."""
+        return self.route.cascade if self.drafting else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -203,7 +216,9 @@ class Decider:
         strong = list(self._weigh(prompt, route, route.candidates, features, warnings))
         cheaper = list(self._weigh(prompt, route, route.cheaper, features, warnings))
         tiers = self._choose_tiers(route, strong, cheaper, judged)
-        ordered = cheaper + strong if tiers is not None and tiers.live == CHEAPER else strong + cheaper
+        cheaper_first = tiers is not None and tiers.live == CHEAPER
+        cascades = route.cascade is not None and (cheaper_first or route.policy is None)
+        ordered = cheaper + strong if cheaper_first or cascades else strong + cheaper
         by_id = {weighed.model.id: weighed for weighed in reversed(ordered)}
         weighed = [by_id[name] for name in dict.fromkeys(each.model.id for each in ordered)]
         # What answers from passages alone is the last resort of both tiers.
@@ -219,8 +234,18 @@ class Decider:
         if tiers is not None:
             decision.uplift = tiers.uplift
             decision.policy = f"{route.policy}: {tiers.live}" if route.policy else ""
+        drafting: frozenset[str] = frozenset()
+        if cascades:
+            drafting = _drafting(models, {each.model.id for each in cheaper})
+        if drafting:
+            decision.policy = ", ".join(filter(None, (decision.policy, "cascade")))
         return Plan(
-            decision=decision, models=models, route=route, input_tokens=features.input_tokens, tiers=tiers
+            decision=decision,
+            models=models,
+            route=route,
+            input_tokens=features.input_tokens,
+            tiers=tiers,
+            drafting=drafting,
         )
 
     def _weigh(
@@ -330,6 +355,22 @@ class Decider:
             reason="NO_MODEL_FITS",
             metadata={"input_tokens": str(plan.input_tokens)},
         )
+
+
+def _drafting(models: Sequence[Model], cheaper: Set[str]) -> frozenset[str]:
+    """The cheaper models that can serve, where there is another one to escalate to."""
+    able = {model.id for model in models if not model.can(Capability.PASSAGES_ONLY)}
+    return frozenset(able & cheaper) if able - cheaper else frozenset()
+
+
+def note_failures(decision: pb.Decision, failures: Mapping[str, str]) -> pb.Decision:
+    """The decision with what speaks against models that were asked before."""
+    noted = pb.Decision()
+    noted.CopyFrom(decision)
+    for candidate in noted.candidates:
+        if candidate.model in failures and not candidate.chosen:
+            candidate.rejected_because = f"it failed: {failures[candidate.model]}"
+    return noted
 
 
 def revise(decision: pb.Decision, model: Model, failures: Mapping[str, str]) -> pb.Decision:

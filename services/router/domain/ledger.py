@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from quartet.common.v1.decision_pb2 import CacheOutcome
+from quartet.common.v1.generation_pb2 import Usage
 
 OK = "OK"
 CANCELLED = "CANCELLED"
@@ -18,12 +19,16 @@ class Purpose:
         run_id: The run that the call belongs to; empty for live calls.
         cache: What the answer cache said before, such as `miss`; empty when it was not asked.
         input_tokens: As counted or estimated before the call.
+        superseded: What the answer used that this one takes the place of; None where there was none.
+        is_overhead: True for a call whose answer nobody asked for, such as a judge's.
     """
 
     route: str = ""
     run_id: str = ""
     cache: str = ""
     input_tokens: int = 0
+    superseded: Usage | None = None
+    is_overhead: bool = False
 
 
 UNKNOWN_PURPOSE = Purpose()
@@ -53,7 +58,8 @@ class Entry:
         input_tokens: Cached ones included.
         output_tokens: Reasoning included.
         baseline_micro_usd: What the tokens would have cost with the baseline model; 0 where no route chose
-            the model, or no answer came of it.
+            the model, or no answer came of it. Less what is booked for the answer that this one supersedes,
+            so that the sum is right.
     """
 
     call_id: str

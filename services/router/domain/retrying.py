@@ -228,7 +228,7 @@ class Attempts:
         message = "; ".join(f"{model}: {said}" for model, said in self.failed.items())
         return Unavailable(
             f"every model of the route failed: {message}",
-            reason="ALL_CANDIDATES_FAILED",
+            reason=failures.ALL_FAILED,
             metadata={"models": ",".join(self.failed)},
             retry_after_s=failure.retry_after_s,
         )

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from services.kit.errors import NotFound
 from services.router.domain.catalogue import Balance
+from services.router.domain.checking import Cascade
 from services.router.domain.latency import Hedge
 from services.router.domain.policy import Policy
 from services.router.domain.rules import RuleSet
@@ -42,6 +43,7 @@ class Route:
         last_resort: Id of the model that is asked where all others are cooling; empty for the one that cools
             least.
         first_token_s, between_tokens_s: Longest silence of streams, before the model's own; None for that.
+        cascade: How answers of the cheaper models are checked; None for not at all.
         hedge: When a second deployment is asked beside a slow one; None for never.
     """
 
@@ -59,6 +61,7 @@ class Route:
     first_token_s: float | None = None
     between_tokens_s: float | None = None
     hedge: Hedge | None = None
+    cascade: Cascade | None = None
 
 
 class RouteTable:

@@ -8,7 +8,7 @@ from opentelemetry.metrics import NoOpMeter
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
-from opentelemetry.trace import SpanKind, StatusCode
+from opentelemetry.trace import NoOpTracer, SpanKind, StatusCode
 
 from quartet.common.v1 import generation_pb2 as generation
 from services.kit.call import Call
@@ -16,7 +16,7 @@ from services.router.adapters.metered import Instruments, MeteredProvider
 from services.router.domain import failures
 from services.router.domain.adaptation import ModelRequest, adapt
 from services.router.domain.catalogue import Catalogue
-from services.router.domain.ledger import Entry
+from services.router.domain.ledger import OK, Entry, Purpose
 from services.router.domain.routes import RouteTable
 from services.router.ports import Accepted, ProviderEvent
 from tests.unit.router.conftest import Ask
@@ -110,22 +110,53 @@ class Kept:
         self.entries.append(entry)
 
 
-async def test_a_whole_answer_that_is_given_up_counts_its_input(
-    exporter: InMemorySpanExporter, request_to_luna: ModelRequest
-) -> None:
-    class Silent(FakeProvider):
-        async def generate(self, request: ModelRequest, call: Call) -> generation.Completion:
-            await asyncio.Event().wait()
-            raise AssertionError
+def test_an_answer_that_supersedes_another_is_compared_once(catalogue: Catalogue) -> None:
+    baseline = catalogue.find("gpt-6.1-sol").prices
+    instruments = Instruments(NoOpTracer(), NoOpMeter("test"), baseline=baseline)
+    draft = generation.Usage(input_tokens=1000, output_tokens=100)
+    answer = generation.Usage(input_tokens=1000, output_tokens=300)
+    booked = [
+        instruments.compare(Purpose(route="complex"), draft, OK),
+        instruments.compare(Purpose(route="complex", is_overhead=True), draft, OK),
+        instruments.compare(Purpose(route="complex", superseded=draft), answer, OK),
+    ]
+    assert sum(booked) == instruments.compare(Purpose(route="complex"), answer, OK)
 
+
+class Pending:
+    """A provider that never gets as far as an answer."""
+
+    async def generate(self, request: ModelRequest, call: Call) -> generation.Completion:
+        await asyncio.sleep(30)
+        raise AssertionError("it is given up before")
+
+    async def stream(self, request: ModelRequest, call: Call) -> AsyncGenerator[ProviderEvent]:
+        yield await self.generate(request, call)
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_call_that_is_given_up_is_booked_with_what_it_read(
+    catalogue: Catalogue, routes: RouteTable, ask: Ask, streamed: bool
+) -> None:
     ledger = Kept()
-    instruments = Instruments(TracerProvider().get_tracer("test"), NoOpMeter("test"), ledger)
-    answering = asyncio.create_task(
-        MeteredProvider(Silent(), instruments).generate(request_to_luna, Call.root(timeout_s=1))
-    )
-    await asyncio.sleep(0)
-    answering.cancel()
-    await asyncio.gather(answering, return_exceptions=True)
+    provider = MeteredProvider(Pending(), Instruments(NoOpTracer(), NoOpMeter("test"), ledger))
+    purpose = Purpose(route="complex", input_tokens=1000)
+    model = catalogue.find("gpt-6-luna")
+    request = adapt(ask(), model, routes.named, output_tokens=300, purpose=purpose)
+    call = Call.root(timeout_s=5)
+
+    async def ask_for() -> None:
+        if streamed:
+            async for _ in provider.stream(request, call):
+                pass
+        else:
+            await provider.generate(request, call)
+
+    task = asyncio.create_task(ask_for())
+    await asyncio.sleep(0.05)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
     (entry,) = ledger.entries
     assert (entry.status, entry.estimated) == ("CANCELLED", True)
-    assert entry.input_tokens == request_to_luna.purpose.input_tokens
+    assert (entry.input_tokens, entry.cost_micro_usd) == (1000, 100)

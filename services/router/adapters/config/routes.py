@@ -10,6 +10,7 @@ from quartet.common.v1 import message_pb2 as message
 from quartet.router.v1.router_pb2 import Prompt
 from services.kit.config_file import ConfigFile, Location, Strict
 from services.router.domain.catalogue import Balance, Capability, Catalogue
+from services.router.domain.checking import HEDGES, Cascade
 from services.router.domain.features import Features, read_features
 from services.router.domain.latency import Hedge
 from services.router.domain.policy import Policy
@@ -68,6 +69,12 @@ class _Hedge(Strict):
     percentile: float | None = Field(None, gt=0, lt=100)
 
 
+class _Cascade(Strict):
+    check: frozenset[Literal["form", "phrases", "judge"]] = frozenset(("form", "phrases"))
+    phrases: tuple[Annotated[str, Field(min_length=1, max_length=200)], ...] | None = None
+    judge_output_tokens: int = Field(16, ge=1, le=1000)
+
+
 class _Route(Strict):
     name: Name
     max_output_tokens: int = Field(ge=1)
@@ -83,6 +90,7 @@ class _Route(Strict):
     first_token_s: float | None = Field(None, gt=0)
     between_tokens_s: float | None = Field(None, gt=0)
     hedge: _Hedge | None = None
+    cascade: _Cascade | None = None
 
 
 class _Named(Strict):
@@ -186,8 +194,11 @@ def _route(entry: _Route, index: int, content: _Routes, catalogue: Catalogue, so
             _check_model(name, ("routes", index, member, place), catalogue, source)
     if entry.last_resort:
         _check_model(entry.last_resort, ("routes", index, "last_resort"), catalogue, source)
-    if bool(entry.cheaper) is not bool(entry.policy or entry.shadow):
-        message = "a policy chooses between `candidates` and `cheaper`: name both it and the cheaper models"
+    if bool(entry.cheaper) is not bool(entry.policy or entry.shadow or entry.cascade):
+        message = (
+            "a policy chooses between `candidates` and `cheaper`, and a cascade goes from these to those: "
+            "name both it and the cheaper models"
+        )
         raise source.fault(("routes", index), message)
     return Route(
         name=entry.name,
@@ -204,6 +215,7 @@ def _route(entry: _Route, index: int, content: _Routes, catalogue: Catalogue, so
         first_token_s=entry.first_token_s,
         between_tokens_s=entry.between_tokens_s,
         hedge=_hedge(entry.hedge),
+        cascade=_cascade(entry.cascade),
     )
 
 
@@ -230,6 +242,16 @@ def _baseline(content: _Routes, catalogue: Catalogue, source: ConfigFile) -> str
     if content.baseline not in catalogue:
         raise source.fault(("baseline",), f"there is no model {content.baseline!r} in models.yaml")
     return content.baseline
+
+
+def _cascade(entry: _Cascade | None) -> Cascade | None:
+    if entry is None:
+        return None
+    phrases = HEDGES if entry.phrases is None else tuple(phrase.lower() for phrase in entry.phrases)
+    return Cascade(
+        hedges=phrases if "phrases" in entry.check else (),
+        judge_output_tokens=entry.judge_output_tokens if "judge" in entry.check else 0,
+    )
 
 
 def _hedge(entry: _Hedge | None) -> Hedge | None:

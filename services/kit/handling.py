@@ -93,11 +93,11 @@ class _Served:
         try:
             async with Execution(self._rpc.name, call):
                 response: Message = await self._method(self._check(request), call)
-            await _send_headers(context, call)
+            if call.response_headers:
+                await context.send_initial_metadata(_headers_of(call))
             return response
         except QuartetError as error:
             failure = error
-            await _send_headers(context, call)
             await _abort(context, error, _headers_of(call))
         except BaseException as error:
             failure = error
@@ -127,8 +127,6 @@ class _Served:
             last = self._last_message(call, error) if begun else None
             if last is not None and await _write_last(context, last):
                 return
-            if not begun:
-                await _send_headers(context, call)
             await _abort(context, error, _headers_of(call))
         except BaseException as error:
             failure = error
@@ -213,6 +211,6 @@ async def _write_last(context: Context, message: Message) -> bool:
 
 async def _abort(context: Context, error: QuartetError, headers: tuple[tuple[str, str], ...] = ()) -> Never:
     status = error.to_status()
-    # The headers again, since gRPC sometimes loses those of a call that fails at once.
+    # The headers go with the status: one frame is cheaper than two, and gRPC loses the first of two at times.
     trailers = ((names.STATUS_DETAILS, status.SerializeToString()), _NO_RETRY, *headers)
     await context.abort(_CODES[error.code], status.message, trailers)

@@ -1,6 +1,7 @@
 """Serves plain classes over gRPC: health, reflection, bounds, and an end without lost calls."""
 
 import asyncio
+import gc
 import logging
 import signal
 from collections.abc import Sequence
@@ -103,6 +104,10 @@ async def serve_until_signal() -> None:
     # Not the loop's own handlers: those go with the loop, and a signal while telemetry is flushed would kill.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, ask)
+    # What is loaded by now stays to the end. The collector would look it all through, again and again: some
+    # 10 % of the time that a call takes.
+    gc.collect()
+    gc.freeze()
     await asked.wait()
     log.info("draining")
 

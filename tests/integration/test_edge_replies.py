@@ -123,16 +123,20 @@ async def test_what_is_no_sound_request_is_refused(edge: Edge, request_bytes: by
     assert len(edge.gateway.seen) == before
 
 
-async def test_a_client_above_its_rate_is_told_to_wait(strict_edge: Edge) -> None:
+async def test_a_client_above_its_rate_is_told_to_wait_and_costs_the_gateway_nothing(
+    strict_edge: Edge,
+) -> None:
     edge = strict_edge
     for path in ("/v1/models", "/api/v1/models", "/v1/messages"):
         limited = None
         for _ in range(3):
+            before = len(edge.gateway.seen)
             async with edge.http.get(f"{edge.url}{path}", headers={"x-api-key": path}) as answer:
                 if answer.status == 429:
                     assert answer.headers["retry-after"] == "1"
                     limited = await read(answer)
                     assert answer.headers["x-request-id"] == limited[1]["request_id"]
+                    assert len(edge.gateway.seen) == before
         assert limited
         check_shape(*limited, http=429, grpc_code=8, kind="rate_limit_error", reason="CLIENT_RATE_LIMITED")
 

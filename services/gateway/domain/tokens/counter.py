@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from services.gateway.domain.tokens.contents import Contents
@@ -62,9 +62,11 @@ class TokenCounter:
         counter = self._counters(counting.vocabulary)
         counted = seen = 0
         complete = True
-        async for piece in _pieces(texts, _piece_chars(enough, fixed)):
+        for piece in _pieces(texts, _piece_chars(enough, fixed)):
             counted += counter(piece)
             seen += len(piece)
+            if len(piece) >= _PIECE_CHARS:
+                await asyncio.sleep(0)  # other work gets its turn
             if enough is not None and counting.scale(counted) + fixed > enough:
                 complete = seen == (total := sum(map(len, texts)))
                 counted = counted if complete else counted * total // seen
@@ -84,13 +86,10 @@ def _piece_chars(enough: int | None, fixed: int) -> int:
     return min(_PIECE_CHARS, max(_SMALLEST_PIECE_CHARS, (enough - fixed) * _CHARS_PER_TOKEN))
 
 
-async def _pieces(texts: Iterable[str], piece_chars: int) -> AsyncIterator[str]:
-    """Pieces whose counts add up to the text's own; between long ones other work gets its turn."""
+def _pieces(texts: Iterable[str], piece_chars: int) -> Iterator[str]:
+    """Pieces whose counts add up to the text's own."""
     for text in texts:
-        for piece in _cut(text, piece_chars):
-            yield piece
-            if len(piece) >= _PIECE_CHARS:
-                await asyncio.sleep(0)
+        yield from _cut(text, piece_chars)
 
 
 def _cut(text: str, piece_chars: int = _PIECE_CHARS) -> Iterator[str]:

@@ -1,0 +1,306 @@
+"""What the gateway's own work costs: CPU µs of its process for a refusal, an answer and a streamed event.
+
+Usage: python -m bench.gateway [--requests 3000] [--rounds 3] [--only TEXT] [--set NAME=VALUE …]
+
+Starts PostgreSQL and Redis, and the gateway as its own process as `quartet serve gateway` does, with a router
+behind it that answers at once. The clients and that router live in the benchmark's process, which is not
+measured. A figure is what the kernel booked for all threads of the gateway (user and system time, in
+nanoseconds) from the first to the last of many requests, by 32 clients, divided by the requests; nothing is
+subtracted. The health check shows what gRPC alone costs in the same process. Each row is the least of the
+rounds, since other programs share the caches. `--set` gives the gateway settings, to compare variants.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from google.api.httpbody_pb2 import HttpBody  # type: ignore[import-untyped]
+from grpc_health.v1 import health_pb2  # type: ignore[import-untyped]
+
+from quartet.common.v1 import decision_pb2, generation_pb2, message_pb2
+from quartet.gateway.v1 import anthropic_pb2, gateway_pb2, openai_pb2
+from quartet.router.v1 import router_pb2
+from services.cli.settings import StackSettings
+from services.cli.stack.ports import assign_ports, find_free_ports
+from services.cli.stack.postgres import prepare_postgres
+from services.cli.stack.process import ProcessRoom
+from services.cli.stack.redis import prepare_redis
+from services.cli.stack.schemas import migrate_all
+from services.cli.stack.supervisor import Supervisor
+from services.gateway.adapters.postgres.keys import ensure_dev_key
+from services.gateway.domain.keys import key_id_of, make_text
+from services.kit.binding import Binding
+from services.kit.call import Call
+from services.kit.client import remote
+from services.kit.errors import QuartetError
+from services.kit.testing import serve
+
+MODEL = "gpt-6-luna"
+WINDOW = 1000
+CLIENTS = 32
+DELTAS = 200
+LIMIT = 100
+QUESTION = "Name a prime number, please."
+LONG = "The tenant gives notice of two months, in writing, before the end of the term. " * 40
+"""3,200 characters, some 700 tokens: over the key's limit, below the model's window."""
+TOO_LONG = LONG * 4
+"""Over the model's window."""
+ROUTER = router_pb2.DESCRIPTOR.services_by_name["RouterService"].full_name
+NATIVE = gateway_pb2.DESCRIPTOR.services_by_name["GatewayService"].full_name
+OPENAI = openai_pb2.DESCRIPTOR.services_by_name["OpenAIService"].full_name
+ANTHROPIC = anthropic_pb2.DESCRIPTOR.services_by_name["AnthropicService"].full_name
+HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+
+Task = Callable[[], Awaitable[object]]
+
+
+class Router:
+    """Answers at once, whatever it is asked."""
+
+    def __init__(self) -> None:
+        self.decision = decision_pb2.Decision(
+            route="simple_faq", rule="greeting", handler=decision_pb2.Handler(model=MODEL), model=MODEL
+        )
+        self.completion = generation_pb2.Completion(
+            finish_reason=generation_pb2.FINISH_REASON_STOP,
+            usage=generation_pb2.Usage(input_tokens=11, output_tokens=4, cost_micro_usd=42, model_calls=1),
+            model=MODEL,
+        )
+        self.answer = generation_pb2.Completion()
+        self.answer.CopyFrom(self.completion)
+        self.answer.message.role = message_pb2.ROLE_ASSISTANT
+        self.answer.message.parts.add(text="Seven is a prime number.")
+
+    async def generate(self, *_: object) -> router_pb2.GenerateResponse:
+        return router_pb2.GenerateResponse(decision=self.decision, completion=self.answer)
+
+    async def stream_generate(self, *_: object) -> AsyncIterator[router_pb2.StreamGenerateResponse]:
+        yield router_pb2.StreamGenerateResponse(decision=self.decision)
+        response = router_pb2.StreamGenerateResponse()
+        response.delta.text = "some words "
+        for _number in range(DELTAS):
+            yield response
+        yield router_pb2.StreamGenerateResponse(end=self.completion)
+
+    async def list_models(self, *_: object) -> router_pb2.ListModelsResponse:
+        model = router_pb2.Model(id=MODEL, provider="openai", context_window=WINDOW, available=True)
+        return router_pb2.ListModelsResponse(models=[model])
+
+
+@asynccontextmanager
+async def stores() -> AsyncIterator[tuple[str, str]]:
+    """The URLs of an empty PostgreSQL, migrated, and an empty Redis."""
+    with tempfile.TemporaryDirectory(prefix="quartet-bench-") as folder:
+        os.chmod(folder, 0o711)  # noqa: PTH101, S103 - PostgreSQL's own account goes through it
+        home = Path(folder) / "home"
+        room = ProcessRoom.within(home)
+        settings = assign_ports(
+            StackSettings(home=home, postgres_port=0, redis_port=0), ("postgres", "redis")
+        )
+        database_url, postgres = await prepare_postgres(settings)
+        redis_url, redis = await prepare_redis(settings)
+        supervisor = Supervisor(room, say=lambda _: None)
+        try:
+            await supervisor.start(postgres, redis)
+            await migrate_all(database_url)
+            yield database_url, redis_url
+        finally:
+            await supervisor.stop()
+
+
+@asynccontextmanager
+async def keys(database_url: str) -> AsyncIterator[tuple[str, str]]:
+    """A key without a limit of its own, and one with LIMIT tokens a request."""
+    with tempfile.TemporaryDirectory() as folder:
+        free = await ensure_dev_key(database_url, Path(folder) / "free.key")
+        limited = await ensure_dev_key(database_url, Path(folder) / "limited.key")
+        async with await psycopg.AsyncConnection.connect(database_url) as connection:
+            await connection.execute(
+                "update gateway.api_keys set input_tokens_per_request = %s where id = %s",
+                (LIMIT, key_id_of(limited)),
+            )
+        yield free, limited
+
+
+@asynccontextmanager
+async def gateway(**variables: str) -> AsyncIterator[tuple[int, str]]:
+    """The gateway's process: its id and its address."""
+    port = find_free_ports(1, avoid=set())[0]
+    environment = {**os.environ, "GATEWAY_PORT": str(port), "QUARTET_LOG_LEVEL": "WARNING", **variables}
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "services.gateway", env=environment, stdout=asyncio.subprocess.DEVNULL
+    )
+    try:
+        async with asyncio.timeout(60):
+            while True:
+                try:
+                    _, writer = await asyncio.open_connection("127.0.0.1", port)
+                except ConnectionRefusedError:
+                    await asyncio.sleep(0.1)
+                else:
+                    writer.close()
+                    break
+        yield process.pid, f"127.0.0.1:{port}"
+    finally:
+        process.terminate()
+        await process.wait()
+
+
+def cpu_ns(pid: int) -> int:
+    """What the kernel booked for a process and its living threads."""
+    tasks = Path(f"/proc/{pid}/task").iterdir()
+    return sum(int((task / "schedstat").read_text(encoding="ascii").split()[0]) for task in tasks)
+
+
+async def cost_us(pid: int, task: Task, times: int) -> float:
+    """CPU µs of the process for each run of the task."""
+    remaining = iter(range(times))
+
+    async def work() -> None:
+        for _ in remaining:
+            await task()
+
+    before = cpu_ns(pid)
+    await asyncio.gather(*(work() for _ in range(CLIENTS)))
+    return (cpu_ns(pid) - before) / times / 1000
+
+
+def a_call(key: str) -> Call:
+    """A call with that key."""
+    return Call.root(timeout_s=60, metadata={"authorization": f"Bearer {key}"})
+
+
+def generation(text: str) -> gateway_pb2.Generation:
+    """A question of the model, native."""
+    message = message_pb2.Message(role=message_pb2.ROLE_USER, parts=[message_pb2.Part(text=text)])
+    return gateway_pb2.Generation(target=gateway_pb2.Target(name=MODEL), messages=[message])
+
+
+def body(text: str, *, stream: bool = False) -> HttpBody:
+    """The same as both dialects read it."""
+    messages = [{"role": "user", "content": text}]
+    members = {"model": MODEL, "messages": messages, "max_tokens": 100, "stream": stream}
+    return HttpBody(content_type="application/json", data=json.dumps(members).encode())
+
+
+async def read(stream: Any) -> int:
+    """How many messages a stream had."""
+    async with aclosing(stream) as answers:
+        return sum([1 async for _ in answers])
+
+
+async def measure(options: argparse.Namespace) -> None:
+    """Prints a row for each kind of request."""
+    chosen = dict(pair.split("=", 1) for pair in options.set)
+    async with (
+        stores() as (database_url, redis_url),
+        keys(database_url) as (free, limited),
+        serve(Binding(ROUTER, Router())) as router,
+        gateway(
+            DATABASE_URL=database_url,
+            REDIS_URL=redis_url,
+            GATEWAY_ROUTER_ADDRESS=router.address,
+            **chosen,
+        ) as (pid, address),
+    ):
+        clients = {name: remote(name, address) for name in (NATIVE, OPENAI, ANTHROPIC, HEALTH)}
+        try:
+            for name, per, task in tasks(clients, free, limited):
+                if options.only not in name:
+                    continue
+                times = max(CLIENTS, options.requests // per)
+                await cost_us(pid, task, times // 4)
+                costs = [await cost_us(pid, task, times) for _ in range(options.rounds)]
+                print(f"{name:<58}{min(costs) / per:>8.0f} µs", flush=True)
+        finally:
+            for client in clients.values():
+                await client.close()
+
+
+def tasks(clients: dict[str, Any], free: str, limited: str) -> list[tuple[str, int, Task]]:
+    """What is measured: its name, by how many the cost is divided, and how it is done once."""
+    native, openai, anthropic = clients[NATIVE], clients[OPENAI], clients[ANTHROPIC]
+
+    def refusal(text: str, key: str) -> Task:
+        request = gateway_pb2.GenerateRequest(generation=generation(text))
+
+        async def ask() -> None:
+            try:
+                await native.generate(request, a_call(key))
+            except QuartetError:
+                return
+            raise RuntimeError("it was not refused")
+
+        return ask
+
+    def unary(text: str, key: str) -> Task:
+        request = gateway_pb2.GenerateRequest(generation=generation(text))
+        return lambda: native.generate(request, a_call(key))
+
+    def posted(client: Any, method: str, request: HttpBody, key: str) -> Task:
+        return lambda: read(getattr(client, method)(request, a_call(key)))
+
+    def streamed() -> Awaitable[int]:
+        request = gateway_pb2.StreamGenerateRequest(generation=generation(QUESTION))
+        return read(native.stream_generate(request, a_call(free)))
+
+    unknown, wrong = make_text("qk_0123456789ab"), make_text(key_id_of(free))
+    check = health_pb2.HealthCheckRequest()
+    return [
+        ("gRPC alone: a health check", 1, lambda: clients[HEALTH].check(check, Call.root(timeout_s=60))),
+        ("refused: over the key's tokens, native", 1, refusal(LONG, limited)),
+        ("refused: over the model's window, native", 1, refusal(TOO_LONG, free)),
+        (
+            "refused: over the key's tokens, OpenAI",
+            1,
+            posted(openai, "create_chat_completion", body(LONG), limited),
+        ),
+        (
+            "refused: over the key's tokens, Anthropic",
+            1,
+            posted(anthropic, "create_message", body(LONG), limited),
+        ),
+        ("refused: a known key's wrong secret, native", 1, refusal(QUESTION, wrong)),
+        ("refused: an unknown key, looked up, native", 1, refusal(QUESTION, unknown)),
+        ("answered: unary, native", 1, unary(QUESTION, free)),
+        ("answered: unary, 700 tokens counted, native", 1, unary(LONG, free)),
+        ("answered: unary, OpenAI", 1, posted(openai, "create_chat_completion", body(QUESTION), free)),
+        ("answered: unary, Anthropic", 1, posted(anthropic, "create_message", body(QUESTION), free)),
+        (f"streamed: an event of {DELTAS}, native", DELTAS, streamed),
+        (
+            f"streamed: an event of {DELTAS}, OpenAI",
+            DELTAS,
+            posted(openai, "create_chat_completion", body(QUESTION, stream=True), free),
+        ),
+        (
+            f"streamed: an event of {DELTAS}, Anthropic",
+            DELTAS,
+            posted(anthropic, "create_message", body(QUESTION, stream=True), free),
+        ),
+    ]
+
+
+def main() -> None:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--requests", type=int, default=3000, help="requests a row (default: 3000)")
+    parser.add_argument(
+        "--rounds", type=int, default=3, help="rounds, of which the least counts (default: 3)"
+    )
+    parser.add_argument("--only", default="", help="only rows that contain this text")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help="a gateway's setting"
+    )
+    asyncio.run(measure(parser.parse_args()))
+
+
+if __name__ == "__main__":
+    main()

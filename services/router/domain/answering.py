@@ -229,13 +229,9 @@ class _Work:
         return request
 
     async def admit(self, trial: Trial, request: ModelRequest) -> None:
-        """Counts the call against the deployment's limits; raises RATE_LIMITED."""
+        """Counts the call, with the most it may write, against the deployment's limits."""
         tokens = request.purpose.input_tokens + request.spec.max_output_tokens
-        try:
-            await trial.admit(tokens, self.call.remaining_s())
-        except QuartetError:
-            self.spending.take_back()
-            raise
+        await trial.admit(tokens, self.spending, self.call.remaining_s())
 
     def start_second(self, start: Callable[[ModelRequest, Deployment], Leg[T]]) -> Leg[T] | None:
         """The second call of a race, where the budgets have one left and somebody can be asked."""

@@ -133,8 +133,11 @@ class Breaker:
     def throttle(self, wait_s: float) -> None:
         """Lets no call through for a while, because the provider said so."""
         until = self._clock() + min(wait_s, MAX_THROTTLE_S)
-        if wait_s > 0 and until > self._throttled_until:
-            self._throttled_until = until
+        if wait_s <= 0 or until <= self._throttled_until:
+            return
+        was_free = not self.throttled_s()
+        self._throttled_until = until
+        if was_free:
             self._on_change("throttled")
 
     def _has_failed_enough(self) -> bool:

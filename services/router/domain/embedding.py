@@ -46,7 +46,7 @@ class Embedding:
             deployed = attempts.deployment.model
             try:
                 with attempts.deployment.begin() as trial:
-                    await trial.admit(estimate, call.remaining_s())
+                    await trial.admit(estimate, spending, call.remaining_s())
                     provider = self._providers[deployed.provider]
                     vectors = await provider.embed(deployed, texts, dimension, call)
             except QuartetError as failure:

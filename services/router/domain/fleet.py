@@ -8,6 +8,7 @@ from types import TracebackType
 from services.kit.errors import QuartetError
 from services.router.domain import failures
 from services.router.domain.breaker import Breaker, BreakerPolicy, State
+from services.router.domain.budget import Spending
 from services.router.domain.catalogue import Balance, Model, Site
 from services.router.domain.latency import Latency
 from services.router.domain.limits import Gate, Lease
@@ -109,13 +110,17 @@ class Trial:
         else:
             breaker.abandon(self._generation)
 
-    async def admit(self, tokens: int, timeout_s: float) -> None:
-        """Counts the call against its deployment's limits; raises RATE_LIMITED when they are reached."""
+    async def admit(self, tokens: int, spending: Spending, timeout_s: float) -> None:
+        """Counts the call against its deployment's limits.
+
+        Raises RATE_LIMITED when they are reached: the call, then, does not count as spent.
+        """
         deployment = self._deployment
         if (limits := deployment.site.limits) is None:
             return
         entered = await deployment.gate.enter(deployment.name, limits, tokens, timeout_s)
         if isinstance(entered, float):
+            spending.take_back()
             raise failures.limited(deployment.model.provider, deployment.model.id, entered)
         self._lease = entered
 
@@ -214,7 +219,7 @@ class Fleet:
             return first
         # The power of two choices (Mitzenmacher, 2001), by the load that Finagle's peak EWMA balancer weighs.
         second = self._pick([each for each in ready if each is not first])
-        return min(first, second, key=lambda each: each.first_word.average_s() * (each.calls + 1))
+        return min(first, second, key=_load)
 
     def _pick(self, ready: Sequence[Deployment]) -> Deployment:
         place = self._draw() * sum(each.site.weight for each in ready)
@@ -227,6 +232,10 @@ class Fleet:
 
 def _ignore(model: Model, state: str) -> None:
     """Where nobody wants to know."""
+
+
+def _load(deployment: Deployment) -> float:
+    return (deployment.first_word.average_s() + deployment.whole.average_s()) * (deployment.calls + 1)
 
 
 def _rest_s(deployment: Deployment) -> float:

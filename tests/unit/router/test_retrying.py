@@ -152,7 +152,9 @@ def test_the_faster_deployment_is_chosen_until_its_figures_fade(clock: Clock, lu
     fleet = make_fleet(clock, luna)
     slow, fast = fleet.of(luna)
     slow.first_word.note(2.0)
+    slow.whole.note(3.0)
     fast.first_word.note(0.5)
+    fast.whole.note(1.0)
     assert fleet.choose(luna, Balance.LEAST_LATENCY) is fast
     assert fleet.choose(luna) is slow
     with fast.begin(), fast.begin(), fast.begin(), fast.begin():

@@ -101,8 +101,7 @@ class Cascading:
             if draft is None or not draft.is_of_use:
                 raise
             return _doubt(draft, failure), draft.completion
-        _add(completion, draft)
-        return note_failures(decision, attempt.failed), completion
+        return note_failures(decision, attempt.failed), _charge_all(completion, draft)
 
     async def stream(self, prompt: Prompt, plan: Plan, call: Call) -> AsyncGenerator[Event]:
         """As `Answering.stream`; a cheap answer is held back until it is whole and checked."""
@@ -143,8 +142,9 @@ class Cascading:
         async with aclosing(stream) as events:
             async for event in events:
                 if isinstance(event, Completion):
-                    _add(event, attempt.draft)
-                yield note_failures(event, attempt.failed) if isinstance(event, Decision) else event
+                    yield _charge_all(event, attempt.draft)
+                else:
+                    yield note_failures(event, attempt.failed) if isinstance(event, Decision) else event
 
     async def _try(self, ask: _Ask, prompt: Prompt, plan: Plan, call: Call) -> "_Attempt":
         """Asks the cheaper models, and checks what they say.
@@ -193,7 +193,7 @@ class Cascading:
         if verdict is None:
             return ""
         spending.charge(verdict.usage)
-        completion.usage.MergeFrom(_sum(completion.usage, verdict.usage))
+        completion.usage.CopyFrom(_sum(completion.usage, verdict.usage))
         is_wrong = read_text(verdict.message).strip().lower().startswith("no")
         return "a judge finds it wrong" if is_wrong else ""
 
@@ -227,10 +227,14 @@ def _doubt(draft: _Draft, failure: QuartetError) -> Decision:
     return decision
 
 
-def _add(completion: Completion, draft: _Draft | None) -> None:
-    """Adds what the draft took to what the answer took."""
-    if draft is not None:
-        completion.usage.MergeFrom(_sum(completion.usage, draft.completion.usage))
+def _charge_all(completion: Completion, draft: _Draft | None) -> Completion:
+    """The answer with what the draft took, too; a copy, for the ledger is still looking at the answer's own."""
+    if draft is None:
+        return completion
+    charged = Completion()
+    charged.CopyFrom(completion)
+    charged.usage.CopyFrom(_sum(completion.usage, draft.completion.usage))
+    return charged
 
 
 def _sum(first: Usage, second: Usage) -> Usage:

@@ -228,7 +228,7 @@ def _doubt(draft: _Draft, failure: QuartetError) -> Decision:
 
 
 def _charge_all(completion: Completion, draft: _Draft | None) -> Completion:
-    """The answer with what the draft took, too; a copy, for the ledger is still looking at the answer's own."""
+    """The answer with what the draft took, too: a copy, since the ledger still reads the answer's own."""
     if draft is None:
         return completion
     charged = Completion()

@@ -138,3 +138,74 @@ def test_a_policy_that_cannot_be_followed_is_refused_with_its_line(
         read_routes(path, catalogue)
     assert str(caught.value).startswith(f"{path}:4:")
     assert reason in str(caught.value)
+
+
+DEPLOYED = MODELS.replace("    provider: local\n", "    provider: openai\n") + (
+    "    deployments: [{provider: openai}, {provider: east}]\n"
+    "servers:\n"
+    "  - {name: east, base_url: 'http://127.0.0.1:1/v1', dialect: openai}\n"
+)
+
+
+def test_a_model_may_be_deployed_at_several_providers(tmp_path: Path) -> None:
+    text = DEPLOYED.replace(
+        "{provider: east}", "{provider: east, upstream: b, weight: 2, limits: {concurrent: 3}}"
+    )
+    catalogue, _ = read_models(write(tmp_path, text))
+    first, second = catalogue.find("a").sites
+    assert (first.provider, first.upstream, first.weight, first.limits) == ("openai", "a", 1, None)
+    assert (second.provider, second.upstream, second.weight) == ("east", "b", 2)
+    assert second.limits is not None
+    assert (second.limits.concurrent, second.limits.requests_per_minute) == (3, None)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (("{provider: east}]", "{provider: west}]"), "no provider or server 'west'"),
+        (("{provider: east}]", "{provider: openai}]"), "a second deployment at openai"),
+        (("{provider: openai}, ", ""), "name openai among them"),
+        (("dialect: openai", "dialect: anthropic"), "speaks another dialect"),
+        (("{provider: east}]", "{provider: east, limits: {concurrent: 0}}]"), "greater than or equal to 1"),
+        (("{provider: east}]", "{provider: east, weight: 0}]"), "greater than 0"),
+    ],
+)
+def test_deployments_that_contradict_each_other_are_refused(
+    tmp_path: Path, change: tuple[str, str], reason: str
+) -> None:
+    assert change[0] in DEPLOYED
+    path = write(tmp_path, DEPLOYED.replace(*change))
+    with pytest.raises(SettingsError, match=reason):
+        read_models(path)
+
+
+def test_a_route_may_hedge_cascade_and_name_a_last_resort(catalogue: Catalogue, tmp_path: Path) -> None:
+    extra = (
+        "candidates: [gpt-6.1-sol], cheaper: [gpt-6-luna], balance: least_latency, first_token_s: 3, "
+        "cascade: {check: [form, judge], judge_output_tokens: 8}, hedge: {after_ms: 800, percentile: 95}}"
+    )
+    text = "last_resort: claude-haiku-5-5\n" + ROUTES.replace("candidates: [gpt-6.1-sol]}", extra)
+    route = read_routes(write(tmp_path, text), catalogue).find("complex")
+    assert (route.last_resort, route.first_token_s) == ("claude-haiku-5-5", 3)
+    assert route.hedge is not None
+    assert (route.hedge.after_s, route.hedge.quantile) == (0.8, 0.95)
+    assert route.cascade is not None
+    assert (route.cascade.hedges, route.cascade.judge_output_tokens) == ((), 8)
+
+
+@pytest.mark.parametrize(
+    ("extra", "reason"),
+    [
+        ("cascade: {}", "name both it and the cheaper models"),
+        ("last_resort: gpt-1", "no model 'gpt-1'"),
+        ("last_resort: local/minilm", "writes no text"),
+        ("hedge: {after_ms: 0}", "greater than or equal to 1"),
+        ("hedge: {after_ms: 10, percentile: 100}", "less than 100"),
+    ],
+)
+def test_a_route_that_cannot_be_resilient_so_is_refused(
+    catalogue: Catalogue, tmp_path: Path, extra: str, reason: str
+) -> None:
+    text = ROUTES.replace("candidates: [gpt-6.1-sol]}", f"candidates: [gpt-6.1-sol], {extra}}}")
+    with pytest.raises(SettingsError, match=reason):
+        read_routes(write(tmp_path, text), catalogue)

@@ -8,16 +8,38 @@ from quartet.gateway.v1 import key_pb2
 from quartet.orchestrator.v1 import orchestrator_pb2
 from quartet.pipeline.v1 import pipeline_pb2
 from quartet.router.v1 import router_pb2
+from services.gateway.domain.identity import Identity
 from services.gateway.domain.keys import ApiKey
 from services.gateway.domain.response_entries import Entry, Kind, Slot
+from services.gateway.domain.tenants import Tenant
 from services.kit.call import Call
 
 
 class Keys(Protocol):
-    """Where API keys are kept."""
+    """Where API keys and their tenants are kept; raises Unavailable when it does not answer."""
 
     async def find(self, key_id: str) -> ApiKey | None:
-        """The key of that id, whatever its state; raises Unavailable when the store does not answer."""
+        """The key of that id, whatever its state."""
+        ...
+
+    async def find_tenant(self, tenant: str) -> Tenant | None:
+        """The tenant of that id."""
+        ...
+
+
+class Jwts(Protocol):
+    """An issuer whose signed tokens are accepted."""
+
+    @property
+    def remedy(self) -> str:
+        """What a token must be to be accepted, for whoever sent another one."""
+        ...
+
+    async def read(self, text: str, now: datetime) -> Identity | None:
+        """Whom a valid token speaks for; None for every other text.
+
+        Raises Unavailable when the issuer's keys were never had.
+        """
         ...
 
 
@@ -29,7 +51,7 @@ class KeyRegister(Protocol):
     """
 
     async def create(
-        self, by: ApiKey, key: ApiKey, *, name: str, lifetime: timedelta | None, limits: key_pb2.Limits
+        self, by: Identity, key: ApiKey, *, name: str, lifetime: timedelta | None, limits: key_pb2.Limits
     ) -> key_pb2.Key:
         """Keeps a new key of `by`'s tenant; without a lifetime it lives until it is revoked."""
         ...
@@ -42,11 +64,11 @@ class KeyRegister(Protocol):
         """Keys of the tenant, newest first; those older than the key `after`, unless that is empty."""
         ...
 
-    async def rotate(self, by: ApiKey, key_id: str, text: str, *, overlap: timedelta) -> key_pb2.Key:
+    async def rotate(self, by: Identity, key_id: str, text: str, *, overlap: timedelta) -> key_pb2.Key:
         """Gives a key a new text; raises NotFound, and FailedPrecondition when the key has ended."""
         ...
 
-    async def revoke(self, by: ApiKey, key_id: str) -> key_pb2.Key:
+    async def revoke(self, by: Identity, key_id: str) -> key_pb2.Key:
         """Ends a key, once; raises NotFound."""
         ...
 

@@ -2,7 +2,8 @@ from datetime import UTC, datetime
 
 from quartet.gateway.v1 import key_pb2
 from services.gateway.domain.front import Front
-from services.gateway.domain.keys import KEYS_SCOPE, ApiKey, make_key, make_text
+from services.gateway.domain.identity import KEYS_SCOPE, Identity
+from services.gateway.domain.keys import make_key, make_text
 from services.gateway.domain.keys_order import (
     DEFAULT_PAGE_SIZE,
     read_key_id,
@@ -71,7 +72,7 @@ class KeyService:
         rows = await self._usage.sum_up(by.tenant, start, end, request.group_by)
         return key_pb2.GetUsageResponse(rows=rows)
 
-    async def _enter(self, call: Call, rpc: str) -> ApiKey:
+    async def _enter(self, call: Call, rpc: str) -> Identity:
         caller = await self._front.enter(call, rpc)
         if not caller.key.allows_keys():
             raise PermissionDenied(

@@ -35,6 +35,33 @@ class Settings(KitSettings):
     response_log_timeout_s: Seconds = 0.05
     """How long such a request waits for Redis before it is refused."""
 
+    jwt_issuer: str = ""
+    """The `iss` of the JWTs that are accepted beside API keys; empty accepts none."""
+    jwt_audience: str = ""
+    """What their `aud` must hold."""
+    jwt_key_set: str = ""
+    """Where the issuer's JWKS is: a path, or an https:// URL (http:// on this machine alone)."""
+    jwt_algorithms: str = "RS256,ES256,EdDSA"
+    """Accepted signatures, of RS256 to RS512, PS256 to PS512, ES256 to ES512 and EdDSA."""
+    jwt_leeway_s: float = Field(default=30.0, ge=0, le=300)
+    """How far the issuer's clock may be from ours."""
+    jwt_tenant_claim: str = Field(default="tenant", min_length=1)
+    """Names the tenant, which must exist."""
+    jwt_scope_claim: str = Field(default="scope", min_length=1)
+    """Holds the scopes: words in one text, or a list."""
+    jwt_scope_prefix: str = "quartet:"
+    """Marks the scopes that are meant for us, as in `quartet:rpc:Generate`; empty takes all of them."""
+    jwt_refresh_s: Seconds = 300.0
+    """Age of the JWKS after which it is read again."""
+
+    @model_validator(mode="after")
+    def _check_jwt(self) -> Self:
+        given = {name: getattr(self, name) for name in ("jwt_issuer", "jwt_audience", "jwt_key_set")}
+        missing = [f"GATEWAY_{name.upper()}" for name, value in given.items() if not value]
+        if 0 < len(missing) < len(given):
+            raise ValueError(f"JWTs need {' and '.join(missing)}, too: set them all, or none")
+        return self
+
     @model_validator(mode="after")
     def _check_calls(self) -> Self:
         if self.min_calls > self.max_calls:

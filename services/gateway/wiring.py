@@ -2,6 +2,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
 from typing import Any
 
 from psycopg_pool import AsyncConnectionPool
@@ -10,6 +11,9 @@ from quartet.gateway.v1 import anthropic_pb2, document_pb2, gateway_pb2, key_pb2
 from quartet.orchestrator.v1 import orchestrator_pb2
 from quartet.pipeline.v1 import pipeline_pb2
 from quartet.router.v1 import router_pb2
+from services.gateway.adapters.jwt.key_set import KeySet
+from services.gateway.adapters.jwt.key_sources import key_source
+from services.gateway.adapters.jwt.tokens import Issuer, JwtReader, read_algorithms
 from services.gateway.adapters.limits_file import read_limits
 from services.gateway.adapters.postgres.key_register import PostgresKeyRegister
 from services.gateway.adapters.postgres.keys import LOOKUP_TIMEOUT_S, PostgresKeys
@@ -22,14 +26,14 @@ from services.gateway.domain.capacity import Bounds, Capacity
 from services.gateway.domain.catalogue import Catalogue
 from services.gateway.domain.dispatch import Dispatcher
 from services.gateway.domain.front import Front
-from services.gateway.domain.keyring import Keyring
+from services.gateway.domain.identification import Identification
 from services.gateway.domain.models import Models
 from services.gateway.domain.response_log import ResponseLog
 from services.gateway.domain.responses import Responses
 from services.gateway.domain.tokens.counter import TokenCounter
 from services.gateway.domain.tokens.counting import Vocabulary
 from services.gateway.domain.tokens.gauge import TokenGauge
-from services.gateway.ports import KeyRegister, Keys, Orchestrator, Pipeline, Router, Usage
+from services.gateway.ports import Jwts, KeyRegister, Keys, Orchestrator, Pipeline, Router, Usage
 from services.gateway.service import GatewayService
 from services.gateway.service_anthropic import AnthropicService
 from services.gateway.service_documents import DocumentService
@@ -85,6 +89,7 @@ async def build(settings: Settings, peers: Mapping[str, object] = {}) -> AsyncIt
             register=PostgresKeyRegister(pool),
             usage=PostgresUsage(pool),
             capacity=capacity,
+            jwts=_open_jwts(settings, stack),
         )
 
 
@@ -100,6 +105,7 @@ def assemble(
     register: KeyRegister | None = None,
     usage: Usage | None = None,
     capacity: Capacity | None = None,
+    jwts: Jwts | None = None,
 ) -> list[Binding]:
     """The bindings on given neighbours; `KeyService` only with a register and a ledger.
 
@@ -109,7 +115,7 @@ def assemble(
     router = WatchedRouter(router, capacity, first_event_s=settings.first_event_s)
     models = models or Models(router)
     gauge = TokenGauge(TokenCounter(counter_of), models)
-    admission = Admission(Keyring(keys), gauge, read_limits(settings.config_dir))
+    admission = Admission(Identification(keys, jwts), gauge, read_limits(settings.config_dir))
     catalogue = Catalogue(router, pipeline, models)
     front = Front(
         admission,
@@ -138,6 +144,33 @@ def assemble(
     if register is not None and usage is not None:
         bindings.append(Binding(KEYS, KeyService(front, register, usage), public=True))
     return bindings
+
+
+def _open_jwts(settings: Settings, stack: AsyncExitStack) -> JwtReader | None:
+    if not settings.jwt_issuer:
+        return None
+    try:
+        source = key_source(settings.jwt_key_set)
+    except ValueError as error:
+        raise SettingsError(f"GATEWAY_JWT_KEY_SET: {error}") from None
+    try:
+        algorithms = read_algorithms(settings.jwt_algorithms)
+    except ValueError as error:
+        raise SettingsError(f"GATEWAY_JWT_ALGORITHMS: {error}") from None
+    keys = KeySet(source, refresh_s=settings.jwt_refresh_s)
+    stack.push_async_callback(keys.close)
+    # Not waited for: an issuer that is away now may be there when its first token comes.
+    keys.refresh()
+    issuer = Issuer(
+        name=settings.jwt_issuer,
+        audience=settings.jwt_audience,
+        algorithms=algorithms,
+        leeway=timedelta(seconds=settings.jwt_leeway_s),
+        tenant_claim=settings.jwt_tenant_claim,
+        scope_claim=settings.jwt_scope_claim,
+        scope_prefix=settings.jwt_scope_prefix,
+    )
+    return JwtReader(issuer, keys)
 
 
 def _capacity(settings: Settings) -> Capacity:

@@ -3,11 +3,10 @@
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 
 from quartet.router.v1 import router_pb2
-from services.gateway.domain.keyring import Keyring
-from services.gateway.domain.keys import NOBODY, ApiKey, key_id_of
+from services.gateway.domain.identification import Identification
+from services.gateway.domain.identity import Identity
 from services.gateway.domain.limits import Limits
 from services.gateway.domain.options import Options, read_options
 from services.gateway.domain.targets import Target
@@ -26,7 +25,7 @@ class Caller:
 
     call: Call
     rpc: str
-    key: ApiKey
+    key: Identity
     options: Options
 
     def outgoing(self, *, timeout_s: float | None = None) -> Call:
@@ -47,8 +46,8 @@ class Caller:
 class Admission:
     """Admits calls, or refuses them before they cost anything."""
 
-    def __init__(self, keyring: Keyring, gauge: TokenGauge, defaults: Limits) -> None:
-        self._keyring = keyring
+    def __init__(self, identification: Identification, gauge: TokenGauge, defaults: Limits) -> None:
+        self._identification = identification
         self._gauge = gauge
         self._defaults = defaults
 
@@ -56,18 +55,11 @@ class Admission:
         """Finds out who calls and reads their headers.
 
         Raises:
-            Unauthenticated: there is no key, or none that is known, live and right.
+            Unauthenticated: there is no credential, or none that is known, live and right.
             PermissionDenied: the key's scopes leave the rpc out.
             InvalidArgument: a header is wrong.
         """
-        text = _credential(call)
-        key = await self._keyring.find(key_id_of(text)) or NOBODY
-        if not key.admits(text, datetime.now(UTC)):
-            raise Unauthenticated(
-                "the API key is unknown, expired or revoked: send one that `quartet keys` lists, "
-                "as `Authorization: Bearer qk_…` or `x-api-key: qk_…`",
-                reason="INVALID_API_KEY",
-            )
+        key = await self._identification.identify(_credential(call))
         if not key.allows_rpc(rpc):
             message = f"this key may not call {rpc}: its scopes name others; use another key"
             raise PermissionDenied(message, reason="SCOPE_MISSING", metadata={"scope": f"rpc:{rpc}"})

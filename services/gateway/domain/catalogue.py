@@ -3,7 +3,7 @@ from typing import TYPE_CHECKING
 from quartet.gateway.v1 import gateway_pb2
 from quartet.pipeline.v1 import pipeline_pb2
 from quartet.router.v1 import router_pb2
-from services.gateway.domain.keys import ApiKey
+from services.gateway.domain.identity import Identity
 from services.gateway.domain.models import Models
 from services.gateway.domain.targets import AUTO, parse_target
 from services.kit.call import Call
@@ -38,7 +38,7 @@ class Catalogue:
         self._pipeline = pipeline
         self.models = models
 
-    async def list_models(self, key: ApiKey, call: Call) -> list[gateway_pb2.Model]:
+    async def list_models(self, key: Identity, call: Call) -> list[gateway_pb2.Model]:
         """What the key may use: `auto`, routes, models, pipelines, collections and the orchestrator.
 
         While the pipeline service is away its names are left out: chat does without it.
@@ -49,7 +49,7 @@ class Catalogue:
         names += await self._list_piped(call)
         return [model for model in names if _is_allowed(model, key)]
 
-    async def get_model(self, name: str, key: ApiKey, call: Call) -> gateway_pb2.Model:
+    async def get_model(self, name: str, key: Identity, call: Call) -> gateway_pb2.Model:
         """The one of that name or alias; raises NotFound."""
         for model in await self.list_models(key, call):
             if name == model.id or name in model.aliases:
@@ -60,7 +60,7 @@ class Catalogue:
             metadata={"model": name},
         )
 
-    async def check_name(self, name: str, key: ApiKey, call: Call) -> None:
+    async def check_name(self, name: str, key: Identity, call: Call) -> None:
         """Raises NotFound for a name that leads nowhere; those of models and routes need no call."""
         if name == AUTO.kind.value or await self.models.find(name) is not None:
             return
@@ -99,7 +99,7 @@ def _model(model: router_pb2.Model) -> gateway_pb2.Model:
     return found
 
 
-def _is_allowed(model: gateway_pb2.Model, key: ApiKey) -> bool:
+def _is_allowed(model: gateway_pb2.Model, key: Identity) -> bool:
     try:
         parse_target(model.id).check_scope(key)
     except PermissionDenied:

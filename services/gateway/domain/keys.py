@@ -11,14 +11,9 @@ import secrets
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from services.gateway.domain.limits import NO_LIMITS, Limits
+from services.gateway.domain.identity import Identity
 
 PREFIX = "qk_"
-ALL_SCOPES = "*"
-KEYS_SCOPE = "keys"
-RPCS = "rpc:"
-TARGETS = ("route:", "model:", "collection:")
-PRIORITIES = "priority:"
 MAX_TEXT_CHARS = 256
 _KEY_ID = re.compile(r"qk_[0-9a-f]{12}")
 _ID_BYTES, _SECRET_BYTES, _SALT_BYTES, _DIGEST_BYTES = 6, 32, 16, 32
@@ -38,25 +33,16 @@ class FormerSecret:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ApiKey:
+class ApiKey(Identity):
     """A key as it is kept: everything but its text.
 
     Attributes:
-        id: Public, such as `qk_3f9a01b2c4d5`; logs and the ledger name it.
-        scopes: `*`, or any of `rpc:<name>`, `route:<name>`, `model:<id>`, `collection:<name>`,
-            `priority:<name>`, `keys`.
-        limits: Its own; fields that are None fall to the configured ones.
         former: The secret that a rotation replaced, while the two overlap.
     """
 
-    id: str
-    tenant: str
-    scopes: frozenset[str]
     salt: bytes = field(repr=False)
     digest: bytes = field(repr=False)
-    expire_time: datetime | None = None
     revoke_time: datetime | None = None
-    limits: Limits = NO_LIMITS
     former: FormerSecret | None = None
 
     def admits(self, text: str, now: datetime) -> bool:
@@ -72,27 +58,6 @@ class ApiKey:
     def is_live(self, now: datetime) -> bool:
         """False once it has expired, and from its revocation on, by whichever clock that was written."""
         return self.revoke_time is None and (self.expire_time is None or now < self.expire_time)
-
-    def allows_keys(self) -> bool:
-        """Whether it may see and change the keys of its tenant: only where its scopes say so."""
-        return not self.scopes.isdisjoint({ALL_SCOPES, KEYS_SCOPE})
-
-    def allows_rpc(self, name: str) -> bool:
-        """Whether it may call an rpc: any, unless its scopes name some."""
-        return self._allows(f"{RPCS}{name}", (RPCS,))
-
-    def allows_target(self, kind: str, name: str) -> bool:
-        """Whether it may use a `route`, `model` or `collection`: any, unless its scopes name some."""
-        return self._allows(f"{kind}:{name}", TARGETS)
-
-    def allows_priority(self, name: str) -> bool:
-        """Whether its calls may have a priority: any, unless its scopes name some."""
-        return self._allows(f"{PRIORITIES}{name}", (PRIORITIES,))
-
-    def _allows(self, scope: str, kinds: tuple[str, ...]) -> bool:
-        if ALL_SCOPES in self.scopes or scope in self.scopes:
-            return True
-        return not any(granted.startswith(kinds) for granted in self.scopes)
 
 
 def make_key(*, tenant: str, scopes: frozenset[str]) -> tuple[ApiKey, str]:

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 
-from services.gateway.domain.keys import ALL_SCOPES, KEYS_SCOPE, PRIORITIES, RPCS, TARGETS
+from services.gateway.domain.identity import ALL_SCOPES, KEYS_SCOPE, PRIORITIES, RPCS, TARGETS
 from services.kit.errors import InvalidArgument, PermissionDenied
 
 _FORM = re.compile(

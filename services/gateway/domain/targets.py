@@ -7,7 +7,7 @@ from enum import Enum
 from quartet.common.v1 import decision_pb2
 from quartet.gateway.v1 import gateway_pb2
 from quartet.router.v1 import router_pb2
-from services.gateway.domain.keys import ApiKey
+from services.gateway.domain.identity import Identity
 from services.kit.errors import InvalidArgument, PermissionDenied
 
 DEFAULT_COLLECTION = "default"
@@ -62,7 +62,7 @@ class Target:
             return decision_pb2.Handler(pipeline=pipeline)
         return decision_pb2.Handler(agent=decision_pb2.AgentTarget(collection=self.collection))
 
-    def check_scope(self, key: ApiKey) -> None:
+    def check_scope(self, key: Identity) -> None:
         """Raises PermissionDenied when the key may not use it; `auto` counts as a route."""
         if self.is_routed:
             kind, name = ("model", self.name) if self.kind is Kind.MODEL else ("route", self.name or "auto")

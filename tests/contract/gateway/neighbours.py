@@ -17,6 +17,7 @@ from quartet.orchestrator.v1 import orchestrator_pb2
 from quartet.pipeline.v1 import pipeline_pb2
 from quartet.router.v1 import router_pb2
 from services.gateway.domain.keys import ApiKey
+from services.gateway.domain.tenants import Tenant
 from services.kit.call import Call
 from services.kit.errors import NotFound, QuartetError
 
@@ -267,15 +268,21 @@ class FakeOrchestrator:
 
 
 class FakeKeys:
-    """A store of keys that counts its look-ups."""
+    """A store of keys and their tenants that counts its look-ups."""
 
     def __init__(self, *keys: ApiKey) -> None:
         self.keys = {key.id: key for key in keys}
+        self.tenants = {key.tenant for key in keys}
         self.looked_up: list[str] = []
+        self.looked_up_tenants: list[str] = []
 
     async def find(self, key_id: str) -> ApiKey | None:
         self.looked_up.append(key_id)
         return self.keys.get(key_id)
+
+    async def find_tenant(self, tenant: str) -> Tenant | None:
+        self.looked_up_tenants.append(tenant)
+        return Tenant(id=tenant) if tenant in self.tenants else None
 
 
 def _cited() -> generation_pb2.Completion:

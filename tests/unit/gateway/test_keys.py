@@ -3,7 +3,6 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from services.gateway.domain.keyring import Keyring
 from services.gateway.domain.keys import (
     ApiKey,
     FormerSecret,
@@ -14,6 +13,7 @@ from services.gateway.domain.keys import (
     seal_key,
     seal_text,
 )
+from services.gateway.domain.recent import Recent
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 HOSTILE = [
@@ -120,7 +120,7 @@ def test_scopes_narrow_what_they_name_and_nothing_else() -> None:
 async def test_a_found_key_is_looked_up_again_after_its_age() -> None:
     key = key_with("*")
     store, now = Store(key), [0.0]
-    ring = Keyring(store, max_age_s=1, clock=lambda: now[0])
+    ring = Recent(store.find, max_age_s=1, clock=lambda: now[0])
     assert await ring.find(key.id) is key
     now[0] = 0.9
     assert await ring.find(key.id) is key
@@ -135,7 +135,7 @@ async def test_a_found_key_is_looked_up_again_after_its_age() -> None:
 async def test_the_ring_forgets_the_oldest_when_it_is_full() -> None:
     keys = [key_with("*") for _ in range(3)]
     store = Store(*keys)
-    ring = Keyring(store, max_keys=2)
+    ring = Recent(store.find, max_found=2)
     for key in keys:
         await ring.find(key.id)
     await ring.find(keys[2].id)

@@ -11,6 +11,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from quartet.gateway.v1 import key_pb2
 from services.gateway.adapters.postgres.keys import connect
+from services.gateway.domain.identity import Identity
 from services.gateway.domain.keys import ApiKey, seal_text
 from services.gateway.domain.keys_order import no_such_key
 from services.kit.errors import FailedPrecondition, Unauthenticated
@@ -66,7 +67,7 @@ class PostgresKeyRegister:
         self._pool = pool
 
     async def create(
-        self, by: ApiKey, key: ApiKey, *, name: str, lifetime: timedelta | None, limits: key_pb2.Limits
+        self, by: Identity, key: ApiKey, *, name: str, lifetime: timedelta | None, limits: key_pb2.Limits
     ) -> key_pb2.Key:
         scopes = sorted(key.scopes)
         values = {
@@ -93,7 +94,7 @@ class PostgresKeyRegister:
         async with connect(self._pool) as connection:
             return await _keys(connection, _PAGE, {"tenant": tenant, "after": after, "limit": limit})
 
-    async def rotate(self, by: ApiKey, key_id: str, text: str, *, overlap: timedelta) -> key_pb2.Key:
+    async def rotate(self, by: Identity, key_id: str, text: str, *, overlap: timedelta) -> key_pb2.Key:
         salt, digest = seal_text(text)
         values = {"tenant": by.tenant, "id": key_id, "salt": salt, "digest": digest, "overlap": overlap}
         async with self._change(by) as connection:
@@ -105,7 +106,7 @@ class PostgresKeyRegister:
             await _log(connection, by, "rotate_key", key_id, overlap_s=overlap.total_seconds())
         return rotated[0]
 
-    async def revoke(self, by: ApiKey, key_id: str) -> key_pb2.Key:
+    async def revoke(self, by: Identity, key_id: str) -> key_pb2.Key:
         async with self._change(by) as connection:
             revoked = await _keys(connection, _REVOKE, {"tenant": by.tenant, "id": key_id})
             if not revoked:
@@ -114,7 +115,7 @@ class PostgresKeyRegister:
         return revoked[0]
 
     @asynccontextmanager
-    async def _change(self, by: ApiKey) -> AsyncIterator[AsyncConnection]:
+    async def _change(self, by: Identity) -> AsyncIterator[AsyncConnection]:
         """A transaction for the holder of a key that is not revoked, which the keyring may not know yet."""
         async with connect(self._pool) as connection, connection.transaction():
             revoked = await connection.execute(_IS_REVOKED, (by.id,))
@@ -139,7 +140,9 @@ async def _get(connection: AsyncConnection, tenant: str, key_id: str) -> key_pb2
     return found[0]
 
 
-async def _log(connection: AsyncConnection, by: ApiKey, action: str, subject: str, **details: object) -> None:
+async def _log(
+    connection: AsyncConnection, by: Identity, action: str, subject: str, **details: object
+) -> None:
     await connection.execute(_AUDIT, (by.tenant, by.id, action, subject, Jsonb(details)))
 
 

@@ -11,8 +11,10 @@ import psycopg
 from psycopg.rows import tuple_row
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
-from services.gateway.domain.keys import ALL_SCOPES, ApiKey, FormerSecret, key_id_of, make_key, seal_key
+from services.gateway.domain.identity import ALL_SCOPES
+from services.gateway.domain.keys import ApiKey, FormerSecret, key_id_of, make_key, seal_key
 from services.gateway.domain.limits import Limits
+from services.gateway.domain.tenants import Tenant
 from services.kit.errors import FailedPrecondition, Unavailable
 
 LOOKUP_TIMEOUT_S = 2.0
@@ -25,6 +27,7 @@ select id, tenant, scopes, salt, digest, expire_time, revoke_time, input_tokens_
   former_salt, former_digest, former_expire_time
 from gateway.api_keys where id = %s
 """
+_FIND_TENANT = "select 1 from gateway.tenants where id = %s"
 _KEEP_TENANT = "insert into gateway.tenants (id, name) values (%s, %s) on conflict (id) do nothing"
 _KEEP_KEY = """
 insert into gateway.api_keys (id, tenant, name, scopes, salt, digest) values (%s, %s, %s, %s, %s, %s)
@@ -33,7 +36,7 @@ on conflict (id) do nothing
 
 
 class PostgresKeys:
-    """Looks keys up; `Keys` made real."""
+    """Looks keys and tenants up; `Keys` made real."""
 
     def __init__(self, pool: AsyncConnectionPool) -> None:
         self._pool = pool
@@ -42,6 +45,12 @@ class PostgresKeys:
         """The key of that id; raises Unavailable when the database does not answer within two seconds."""
         async with connect(self._pool) as connection:
             return await _find(connection, key_id)
+
+    async def find_tenant(self, tenant: str) -> Tenant | None:
+        """The tenant of that id; raises as `find`."""
+        async with connect(self._pool) as connection:
+            found = await connection.execute(_FIND_TENANT, (tenant,))
+            return Tenant(id=tenant) if await found.fetchone() else None
 
 
 @asynccontextmanager

@@ -1,0 +1,55 @@
+"""Who calls, and what they may do, whichever credential told so."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from services.gateway.domain.limits import NO_LIMITS, Limits
+
+ALL_SCOPES = "*"
+KEYS_SCOPE = "keys"
+RPCS = "rpc:"
+TARGETS = ("route:", "model:", "collection:")
+PRIORITIES = "priority:"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """The holder of a credential.
+
+    Attributes:
+        id: Public, such as `qk_3f9a01b2c4d5`; logs and the ledger name it.
+        scopes: `*`, or any of `rpc:<name>`, `route:<name>`, `model:<id>`, `collection:<name>`,
+            `priority:<name>`, `keys`.
+        limits: Its own; fields that are None fall to the configured ones.
+    """
+
+    id: str
+    tenant: str
+    scopes: frozenset[str]
+    expire_time: datetime | None = None
+    limits: Limits = NO_LIMITS
+
+    def is_live(self, now: datetime) -> bool:
+        """False once it has expired."""
+        return self.expire_time is None or now < self.expire_time
+
+    def allows_keys(self) -> bool:
+        """Whether it may see and change the keys of its tenant: only where its scopes say so."""
+        return not self.scopes.isdisjoint({ALL_SCOPES, KEYS_SCOPE})
+
+    def allows_rpc(self, name: str) -> bool:
+        """Whether it may call an rpc: any, unless its scopes name some."""
+        return self._allows(f"{RPCS}{name}", (RPCS,))
+
+    def allows_target(self, kind: str, name: str) -> bool:
+        """Whether it may use a `route`, `model` or `collection`: any, unless its scopes name some."""
+        return self._allows(f"{kind}:{name}", TARGETS)
+
+    def allows_priority(self, name: str) -> bool:
+        """Whether its calls may have a priority: any, unless its scopes name some."""
+        return self._allows(f"{PRIORITIES}{name}", (PRIORITIES,))
+
+    def _allows(self, scope: str, kinds: tuple[str, ...]) -> bool:
+        if ALL_SCOPES in self.scopes or scope in self.scopes:
+            return True
+        return not any(granted.startswith(kinds) for granted in self.scopes)

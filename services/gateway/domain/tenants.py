@@ -1,0 +1,18 @@
+"""Tenants: who owns keys, documents, runs and what they cost."""
+
+import re
+from dataclasses import dataclass
+
+_ID = re.compile(r"[a-z0-9][a-z0-9._-]{0,127}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tenant:
+    """A tenant that may call."""
+
+    id: str
+
+
+def is_tenant_id(text: str) -> bool:
+    """Whether it has the form of a tenant's id."""
+    return _ID.fullmatch(text) is not None

@@ -6,8 +6,9 @@ Starts PostgreSQL and Redis, and the gateway as its own process as `quartet serv
 behind it that answers at once. The clients and that router live in the benchmark's process, which is not
 measured. A figure is what the kernel booked for all threads of the gateway (user and system time, in
 nanoseconds) from the first to the last of many requests, by 32 clients, divided by the requests; nothing is
-subtracted. The health check shows what gRPC alone costs in the same process. Each row is the least of the
-rounds, since other programs share the caches. `--set` gives the gateway settings, to compare variants.
+subtracted. Beside them stands what a process costs that holds grpc.aio and nothing else, and answers or
+refuses every call at once. Each row is the least of the rounds, since other programs share the caches and
+slow all down: compare rows of one run. `--set` gives the gateway settings, to compare variants.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import grpc
 import psycopg
 from google.api.httpbody_pb2 import HttpBody  # type: ignore[import-untyped]
 from grpc_health.v1 import health_pb2  # type: ignore[import-untyped]
@@ -40,7 +42,7 @@ from services.gateway.domain.keys import key_id_of, make_text
 from services.kit.binding import Binding
 from services.kit.call import Call
 from services.kit.client import remote
-from services.kit.errors import QuartetError
+from services.kit.errors import InvalidArgument, QuartetError
 from services.kit.testing import serve
 
 MODEL = "gpt-6-luna"
@@ -131,12 +133,12 @@ async def keys(database_url: str) -> AsyncIterator[tuple[str, str]]:
 
 
 @asynccontextmanager
-async def gateway(**variables: str) -> AsyncIterator[tuple[int, str]]:
-    """The gateway's process: its id and its address."""
+async def running(*arguments: str, **variables: str) -> AsyncIterator[tuple[int, str]]:
+    """A Python process that listens on GATEWAY_PORT: its id and its address."""
     port = find_free_ports(1, avoid=set())[0]
     environment = {**os.environ, "GATEWAY_PORT": str(port), "QUARTET_LOG_LEVEL": "WARNING", **variables}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "services.gateway", env=environment, stdout=asyncio.subprocess.DEVNULL
+        sys.executable, *arguments, env=environment, stdout=asyncio.subprocess.DEVNULL
     )
     try:
         async with asyncio.timeout(60):
@@ -152,6 +154,29 @@ async def gateway(**variables: str) -> AsyncIterator[tuple[int, str]]:
     finally:
         process.terminate()
         await process.wait()
+
+
+async def serve_bare() -> None:
+    """grpc.aio as it comes, on GATEWAY_PORT: `Generate` is refused, everything else answered with nothing."""
+    details = InvalidArgument("too long", reason="TOKEN_LIMIT_EXCEEDED", metadata={"limit": str(LIMIT)})
+    trailers = (
+        ("grpc-status-details-bin", details.to_status().SerializeToString()),
+        ("x-request-id", "a" * 32),
+    )
+
+    async def refuse(_: bytes, context: Any) -> None:
+        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, details.message, trailers)
+
+    async def answer(*_: object) -> bytes:
+        return b""
+
+    server = grpc.aio.server()
+    for service, method, behaviour in ((NATIVE, "Generate", refuse), (HEALTH, "Check", answer)):
+        handler: Any = grpc.unary_unary_rpc_method_handler(behaviour)
+        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(service, {method: handler}),))
+    server.add_insecure_port(f"127.0.0.1:{os.environ['GATEWAY_PORT']}")
+    await server.start()
+    await server.wait_for_termination()
 
 
 def cpu_ns(pid: int) -> int:
@@ -204,7 +229,10 @@ async def measure(options: argparse.Namespace) -> None:
         stores() as (database_url, redis_url),
         keys(database_url) as (free, limited),
         serve(Binding(ROUTER, Router())) as router,
-        gateway(
+        running("-m", "bench.gateway", "--bare") as (bare_pid, bare_address),
+        running(
+            "-m",
+            "services.gateway",
             DATABASE_URL=database_url,
             REDIS_URL=redis_url,
             GATEWAY_ROUTER_ADDRESS=router.address,
@@ -212,8 +240,11 @@ async def measure(options: argparse.Namespace) -> None:
         ) as (pid, address),
     ):
         clients = {name: remote(name, address) for name in (NATIVE, OPENAI, ANTHROPIC, HEALTH)}
+        bare = {name: remote(name, bare_address) for name in (NATIVE, HEALTH)}
+        rows = [(bare_pid, *row) for row in bare_tasks(bare, limited)]
+        rows += [(pid, *row) for row in tasks(clients, free, limited)]
         try:
-            for name, per, task in tasks(clients, free, limited):
+            for pid, name, per, task in rows:
                 if options.only not in name:
                     continue
                 times = max(CLIENTS, options.requests // per)
@@ -221,25 +252,36 @@ async def measure(options: argparse.Namespace) -> None:
                 costs = [await cost_us(pid, task, times) for _ in range(options.rounds)]
                 print(f"{name:<58}{min(costs) / per:>8.0f} µs", flush=True)
         finally:
-            for client in clients.values():
+            for client in (*clients.values(), *bare.values()):
                 await client.close()
+
+
+def refusal(client: Any, text: str, key: str) -> Task:
+    """Asks, and wants to be refused."""
+    request = gateway_pb2.GenerateRequest(generation=generation(text))
+
+    async def ask() -> None:
+        try:
+            await client.generate(request, a_call(key))
+        except QuartetError:
+            return
+        raise RuntimeError("it was not refused")
+
+    return ask
+
+
+def bare_tasks(clients: dict[str, Any], key: str) -> list[tuple[str, int, Task]]:
+    """The same, of what is there without a gateway."""
+    check = health_pb2.HealthCheckRequest()
+    return [
+        ("grpc.aio alone: answered", 1, lambda: clients[HEALTH].check(check, Call.root(timeout_s=60))),
+        ("grpc.aio alone: refused", 1, refusal(clients[NATIVE], LONG, key)),
+    ]
 
 
 def tasks(clients: dict[str, Any], free: str, limited: str) -> list[tuple[str, int, Task]]:
     """What is measured: its name, by how many the cost is divided, and how it is done once."""
     native, openai, anthropic = clients[NATIVE], clients[OPENAI], clients[ANTHROPIC]
-
-    def refusal(text: str, key: str) -> Task:
-        request = gateway_pb2.GenerateRequest(generation=generation(text))
-
-        async def ask() -> None:
-            try:
-                await native.generate(request, a_call(key))
-            except QuartetError:
-                return
-            raise RuntimeError("it was not refused")
-
-        return ask
 
     def unary(text: str, key: str) -> Task:
         request = gateway_pb2.GenerateRequest(generation=generation(text))
@@ -253,11 +295,9 @@ def tasks(clients: dict[str, Any], free: str, limited: str) -> list[tuple[str, i
         return read(native.stream_generate(request, a_call(free)))
 
     unknown, wrong = make_text("qk_0123456789ab"), make_text(key_id_of(free))
-    check = health_pb2.HealthCheckRequest()
     return [
-        ("gRPC alone: a health check", 1, lambda: clients[HEALTH].check(check, Call.root(timeout_s=60))),
-        ("refused: over the key's tokens, native", 1, refusal(LONG, limited)),
-        ("refused: over the model's window, native", 1, refusal(TOO_LONG, free)),
+        ("refused: over the key's tokens, native", 1, refusal(native, LONG, limited)),
+        ("refused: over the model's window, native", 1, refusal(native, TOO_LONG, free)),
         (
             "refused: over the key's tokens, OpenAI",
             1,
@@ -268,8 +308,8 @@ def tasks(clients: dict[str, Any], free: str, limited: str) -> list[tuple[str, i
             1,
             posted(anthropic, "create_message", body(LONG), limited),
         ),
-        ("refused: a known key's wrong secret, native", 1, refusal(QUESTION, wrong)),
-        ("refused: an unknown key, looked up, native", 1, refusal(QUESTION, unknown)),
+        ("refused: a known key's wrong secret, native", 1, refusal(native, QUESTION, wrong)),
+        ("refused: an unknown key, looked up, native", 1, refusal(native, QUESTION, unknown)),
         ("answered: unary, native", 1, unary(QUESTION, free)),
         ("answered: unary, 700 tokens counted, native", 1, unary(LONG, free)),
         ("answered: unary, OpenAI", 1, posted(openai, "create_chat_completion", body(QUESTION), free)),
@@ -299,7 +339,9 @@ def main() -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="NAME=VALUE", help="a gateway's setting"
     )
-    asyncio.run(measure(parser.parse_args()))
+    parser.add_argument("--bare", action="store_true", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    asyncio.run(serve_bare() if options.bare else measure(options))
 
 
 if __name__ == "__main__":

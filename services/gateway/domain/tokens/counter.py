@@ -11,7 +11,7 @@ from services.gateway.domain.tokens.counting import Counting, Vocabulary
 _PIECE_CHARS = 8192
 """About half a millisecond of counting. It holds the interpreter's lock: a thread would not free the loop."""
 _SMALLEST_PIECE_CHARS = 256
-_CHARS_PER_TOKEN = 8
+_CHARS_PER_TOKEN = 6
 """Of wordy text: a piece of so many for each token allowed shows nearly always that a limit is passed."""
 _SAFE_CUT = re.compile(r"(?<=[^\W\d_])(?= [^\W\d_])")
 """Between a letter and a space: no token of either vocabulary reaches across."""

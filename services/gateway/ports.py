@@ -26,6 +26,14 @@ class Keys(Protocol):
         """The tenant of that id."""
         ...
 
+    async def live_keys(self, key_ids: Sequence[str]) -> set[str]:
+        """Those of the keys that are neither revoked nor expired, nor gone with their tenants."""
+        ...
+
+    async def live_tenants(self, tenants: Sequence[str]) -> set[str]:
+        """Those of the tenants that there are."""
+        ...
+
 
 class Jwts(Protocol):
     """An issuer whose signed tokens are accepted."""

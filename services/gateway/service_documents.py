@@ -81,7 +81,7 @@ class DocumentService:
     ) -> outer.IngestDocumentsResponse:
         """Hands each piece on before it reads the next: the pipeline's pace is the client's."""
         caller = await self._front.enter(call, "IngestDocuments")
-        with self._front.hold(caller):
+        with self._front.vigil.hold(caller), self._front.hold(caller):
             response = await self._pipeline.ingest_documents(_pieces(requests, caller), caller.outgoing())
         return convert(response, outer.IngestDocumentsResponse)
 

@@ -33,6 +33,7 @@ from services.gateway.domain.responses import Responses
 from services.gateway.domain.tokens.counter import TokenCounter
 from services.gateway.domain.tokens.counting import Vocabulary
 from services.gateway.domain.tokens.gauge import TokenGauge
+from services.gateway.domain.vigil import Vigil
 from services.gateway.ports import Jwts, KeyRegister, Keys, Orchestrator, Pipeline, Router, Usage
 from services.gateway.service import GatewayService
 from services.gateway.service_anthropic import AnthropicService
@@ -73,14 +74,16 @@ async def build(settings: Settings, peers: Mapping[str, object] = {}) -> AsyncIt
             return client
 
         capacity = _capacity(settings)
-        watching = asyncio.create_task(capacity.watch(), name="capacity")
-        stack.push_async_callback(_end, watching)
+        keys = PostgresKeys(pool)
+        vigil = Vigil(keys)
+        for name, watch in (("capacity", capacity.watch()), ("vigil", vigil.watch())):
+            stack.push_async_callback(_end, asyncio.create_task(watch, name=name))
         router = peer(ROUTER, settings.router_address)
         models = Models(router)
         stack.push_async_callback(models.close)
         yield assemble(
             settings,
-            PostgresKeys(pool),
+            keys,
             router,
             peer(PIPELINE, settings.pipeline_address),
             peer(ORCHESTRATOR, settings.orchestrator_address),
@@ -89,6 +92,7 @@ async def build(settings: Settings, peers: Mapping[str, object] = {}) -> AsyncIt
             register=PostgresKeyRegister(pool),
             usage=PostgresUsage(pool),
             capacity=capacity,
+            vigil=vigil,
             jwts=_open_jwts(settings, stack),
         )
 
@@ -105,11 +109,12 @@ def assemble(
     register: KeyRegister | None = None,
     usage: Usage | None = None,
     capacity: Capacity | None = None,
+    vigil: Vigil | None = None,
     jwts: Jwts | None = None,
 ) -> list[Binding]:
     """The bindings on given neighbours; `KeyService` only with a register and a ledger.
 
-    The capacity stays as it is unless its owner has it watch.
+    Capacity and vigil do nothing by themselves: their owner has them watch.
     """
     capacity = capacity or _capacity(settings)
     router = WatchedRouter(router, capacity, first_event_s=settings.first_event_s)
@@ -122,6 +127,7 @@ def assemble(
         Dispatcher(router, pipeline, orchestrator),
         capacity,
         Responses(responses),
+        vigil or Vigil(keys),
         unary_timeout_s=settings.unary_timeout_s,
         stream_timeout_s=settings.stream_timeout_s,
     )

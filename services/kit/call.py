@@ -24,6 +24,8 @@ class Call:
             then is silent, so that nothing on the way takes it for dead.
         last_words: On the server, what makes an error the last message of a stream that has begun, for
             contracts whose messages have no error field.
+        interrupt: On the server, ends the method with an error from outside, wherever it is; once it is over
+            it does nothing.
     """
 
     deadline: float
@@ -33,6 +35,7 @@ class Call:
     response_headers: dict[str, str] = field(default_factory=dict)
     keepalive: Message | None = None
     last_words: Callable[[QuartetError], Message] | None = None
+    interrupt: Callable[[QuartetError], None] | None = None
 
     @classmethod
     def root(

@@ -63,9 +63,10 @@ class PassThrough:
 
         async def stream(request: Message, call: Call) -> AsyncGenerator[Outer]:
             caller = await self._front.enter(call, rpc)
-            async with aclosing(method(convert(request, inner), caller.outgoing())) as responses:
-                async for response in responses:
-                    yield convert(response, outer)
+            with self._front.vigil.hold(caller):
+                async with aclosing(method(convert(request, inner), caller.outgoing())) as responses:
+                    async for response in responses:
+                        yield convert(response, outer)
 
         return stream
 

@@ -25,6 +25,7 @@ from services.gateway.domain.headers import (
 )
 from services.gateway.domain.responses import NOT_RESUMABLE, Responses, Resume, read_ask
 from services.gateway.domain.targets import Target
+from services.gateway.domain.vigil import Vigil
 from services.kit import names
 from services.kit.call import Call
 from services.kit.errors import PermissionDenied
@@ -42,6 +43,7 @@ class Front:
 
     Args:
         responses: Keeps the answers of requests that want it.
+        vigil: Ends the calls whose credential ends meanwhile.
         unary_timeout_s: What a whole answer may take when the caller names no time.
         stream_timeout_s: The same for a streamed one.
     """
@@ -52,6 +54,7 @@ class Front:
         dispatcher: Dispatcher,
         capacity: Capacity,
         responses: Responses,
+        vigil: Vigil,
         *,
         unary_timeout_s: float,
         stream_timeout_s: float,
@@ -60,6 +63,7 @@ class Front:
         self._dispatcher = dispatcher
         self._capacity = capacity
         self._responses = responses
+        self.vigil = vigil
         self._unary_timeout_s = unary_timeout_s
         self._stream_timeout_s = stream_timeout_s
 
@@ -80,7 +84,7 @@ class Front:
 
     async def answer(self, caller: Caller, order: Order) -> Answer:
         """The whole answer; its headers are set."""
-        with self._hold_for(caller, order.prompt):
+        with self.vigil.hold(caller), self._hold_for(caller, order.prompt):
             await self._admission.check_prompt(caller, order.target, order.prompt)
             ask = read_ask(caller, order.target, order.prompt)
             if ask is None:
@@ -93,7 +97,7 @@ class Front:
         self, caller: Caller, order: Order, resume: Resume = NOT_RESUMABLE
     ) -> AsyncGenerator[Head | Event]:
         """The answer piece by piece, behind its head; its headers are set by then."""
-        with self._hold_for(caller, order.prompt):
+        with self.vigil.hold(caller), self._hold_for(caller, order.prompt):
             await self._admission.check_prompt(caller, order.target, order.prompt)
             ask = read_ask(caller, order.target, order.prompt, resume)
             served = (

@@ -2,8 +2,9 @@
 
 import asyncio
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from quartet.common.v1 import (
     decision_pb2,
@@ -181,6 +182,8 @@ class FakePipeline:
     inputs: list[pipeline_pb2.PipelineInput] = field(default_factory=list)
     pieces: list[pipeline_pb2.IngestDocumentsRequest] = field(default_factory=list)
     tenants: list[str] = field(default_factory=list)
+    pause: asyncio.Event | None = None
+    """Waited for after each state of a job."""
 
     async def run(self, request: pipeline_pb2.RunRequest, call: Call) -> pipeline_pb2.RunResponse:
         self.inputs.append(request.input)
@@ -228,6 +231,8 @@ class FakePipeline:
         for done in (0, 1):
             job = document_pb2.IngestJob(id=request.job_id, done_documents=done)
             yield pipeline_pb2.WatchIngestJobResponse(job=job)
+            if self.pause is not None:
+                await self.pause.wait()
         raise NotFound("the job is gone", reason="JOB_NOT_FOUND")
 
 
@@ -283,6 +288,13 @@ class FakeKeys:
     async def find_tenant(self, tenant: str) -> Tenant | None:
         self.looked_up_tenants.append(tenant)
         return Tenant(id=tenant) if tenant in self.tenants else None
+
+    async def live_keys(self, key_ids: Sequence[str]) -> set[str]:
+        now = datetime.now(UTC)
+        return {key.id for key in self.keys.values() if key.id in key_ids and key.is_live(now)}
+
+    async def live_tenants(self, tenants: Sequence[str]) -> set[str]:
+        return self.tenants & set(tenants)
 
 
 def _cited() -> generation_pb2.Completion:

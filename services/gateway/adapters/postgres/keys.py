@@ -2,10 +2,11 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import LiteralString
 
 import psycopg
 from psycopg.rows import tuple_row
@@ -28,6 +29,11 @@ select id, tenant, scopes, salt, digest, expire_time, revoke_time, input_tokens_
 from gateway.api_keys where id = %s
 """
 _FIND_TENANT = "select 1 from gateway.tenants where id = %s"
+_LIVE_KEYS = """
+select id from gateway.api_keys
+where id = any(%s) and revoke_time is null and (expire_time is null or expire_time > now())
+"""
+_LIVE_TENANTS = "select id from gateway.tenants where id = any(%s)"
 _KEEP_TENANT = "insert into gateway.tenants (id, name) values (%s, %s) on conflict (id) do nothing"
 _KEEP_KEY = """
 insert into gateway.api_keys (id, tenant, name, scopes, salt, digest) values (%s, %s, %s, %s, %s, %s)
@@ -51,6 +57,19 @@ class PostgresKeys:
         async with connect(self._pool) as connection:
             found = await connection.execute(_FIND_TENANT, (tenant,))
             return Tenant(id=tenant) if await found.fetchone() else None
+
+    async def live_keys(self, key_ids: Sequence[str]) -> set[str]:
+        """Those of the keys that may call; raises as `find`."""
+        return await self._ids(_LIVE_KEYS, key_ids)
+
+    async def live_tenants(self, tenants: Sequence[str]) -> set[str]:
+        """Those of the tenants that there are; raises as `find`."""
+        return await self._ids(_LIVE_TENANTS, tenants)
+
+    async def _ids(self, statement: LiteralString, ids: Sequence[str]) -> set[str]:
+        async with connect(self._pool) as connection:
+            found = await connection.execute(statement, (list(ids),))
+            return {row[0] for row in await found.fetchall()}
 
 
 @asynccontextmanager

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any
 
 import aiohttp
@@ -10,7 +10,7 @@ import pytest
 import pytest_asyncio
 from google.api import annotations_pb2  # type: ignore[import-untyped]
 from google.protobuf import descriptor_pool, json_format
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from hypothesis import strategies as st
 
 from services.kit.binding import Rpc, rpcs_of
@@ -164,3 +164,60 @@ async def test_frames_that_are_none_end_the_call_and_nothing_else(
                 )
     async with api.post("/v1/chat/completions", json=CHATS[0]) as response:
         assert response.status == 200
+
+
+TURN = {"role": "ROLE_USER", "parts": [{"text": "hello"}]}
+SAMPLES: dict[str, Any] = {
+    "GatewayService/Generate": {
+        "generation": {"target": {"name": "rag/default"}, "messages": [TURN], "session": "s"}
+    },
+    "GatewayService/StreamGenerate": {"generation": {"target": {"name": "agent"}, "messages": [TURN]}},
+    "GatewayService/ExplainRoute": {"generation": {"messages": [TURN], "idempotency_key": "k"}},
+    "GatewayService/CountTokens": {"messages": [TURN]},
+    "GatewayService/Embed": {"model": "local/minilm", "texts": ["t"]},
+    "DocumentService/CreateCollection": {"collection": {"name": "nul", "description": "d"}},
+    "DocumentService/IngestDocuments": {"collection": "docs"},
+    "DocumentService/Search": {"collection": "default", "query": "q"},
+    "KeyService/CreateKey": {"name": "n", "scopes": ["rpc:Generate"]},
+    "RunService/StartRun": {"task": {"messages": [TURN], "collection": "default"}, "idempotency_key": "k"},
+}
+"""Messages whose texts matter together; of the others every text of their own is set."""
+
+
+@pytest.mark.parametrize("name", [name for name in RPCS if name not in DIALECTS])
+async def test_a_nul_which_no_store_can_keep_is_never_our_fault(door: Door, name: str) -> None:
+    rpc = RPCS[name]
+    sample = rpc.request_type()
+    if name in SAMPLES:
+        json_format.ParseDict(SAMPLES[name], sample)
+    else:
+        for text in texts_of(sample, unset=True):
+            setattr(sample, text.name, "a")
+    for number in range(len(list(places_of_texts(sample)))):
+        copy = rpc.request_type()
+        copy.CopyFrom(sample)
+        message, field = list(places_of_texts(copy))[number]
+        if field.is_repeated:
+            getattr(message, field.name)[0] = "a\x00b"
+        else:
+            setattr(message, field.name, "a\x00b")
+        judge(await door.call(rpc, [copy.SerializeToString()]))
+
+
+def texts_of(message: Message, *, unset: bool) -> list[Any]:
+    """The fields of text that a message has, or those single ones that it could have."""
+    if unset:
+        fields = [field for field in message.DESCRIPTOR.fields if not field.is_repeated]
+    else:
+        fields = [field for field, _ in message.ListFields()]
+    return [field for field in fields if field.type == field.TYPE_STRING]
+
+
+def places_of_texts(message: Message) -> Iterator[tuple[Message, Any]]:
+    """Every text within a message."""
+    for field in texts_of(message, unset=False):
+        yield message, field
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            for inner in value if field.is_repeated else (value,):
+                yield from places_of_texts(inner)

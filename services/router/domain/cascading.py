@@ -103,15 +103,11 @@ class Cascading:
             return _doubt(draft, failure), draft.completion
         return note_failures(decision, attempt.failed), _charge_all(completion, draft)
 
-    async def stream(self, prompt: Prompt, plan: Plan, call: Call) -> AsyncGenerator[Event]:
+    def stream(self, prompt: Prompt, plan: Plan, call: Call) -> AsyncGenerator[Event]:
         """As `Answering.stream`; a cheap answer is held back until it is whole and checked."""
         if plan.cascade is None:
-            events = self._answering.stream(prompt, plan, call)
-        else:
-            events = self._stream_cascade(prompt, plan, call)
-        async with aclosing(events):
-            async for event in events:
-                yield event
+            return self._answering.stream(prompt, plan, call)
+        return self._stream_cascade(prompt, plan, call)
 
     async def _stream_cascade(self, prompt: Prompt, plan: Plan, call: Call) -> AsyncGenerator[Event]:
         async def ask(first: Plan, spending: Spending) -> tuple[Sequence[Event], Message]:

@@ -23,8 +23,10 @@ from tests.doubles.provider import Fault, ProviderDouble, Reply
 QUESTION = "What is the capital of France?"
 MODELS = ("gpt-6-luna", "claude-haiku-5-5")
 SILENCE_S = 0.3
-COOLDOWN_S = 0.3
-DEADLINE_S = 1.5
+COOLDOWN_S = 0.6
+DEADLINE_S = 10.0
+HURRY_S = 1.0
+"""The deadline of those that are to run out of time."""
 TEXT = "one two three four"
 
 
@@ -35,13 +37,14 @@ class End:
     reason: str
     calls: int = 2
     words: str = ""
+    deadline_s: float = DEADLINE_S
 
 
 INTERRUPTED = End(reason="PROVIDER_INTERRUPTED")
 BROKEN_OFF = End(reason="PROVIDER_INTERRUPTED", calls=1, words="one two ")
 UNAVAILABLE = End(reason="PROVIDER_UNAVAILABLE")
 BUSY = End(reason="PROVIDER_RATE_LIMITED")
-OUT_OF_TIME = End(reason="PROVIDER_TIMEOUT", calls=1)
+OUT_OF_TIME = End(reason="PROVIDER_TIMEOUT", calls=1, deadline_s=HURRY_S)
 
 MATRIX = [
     ("429 with Retry-After", Fault(status=429, retry_after_s=0.05), BUSY, BUSY),
@@ -76,9 +79,11 @@ async def service(session_double: ProviderDouble) -> AsyncIterator[Any]:
         yield binding.service
 
 
-async def ask_for(service: Any, prompt: pb.Prompt, *, streamed: bool) -> tuple[str, str]:
+async def ask_for(
+    service: Any, prompt: pb.Prompt, *, streamed: bool, deadline_s: float = DEADLINE_S
+) -> tuple[str, str]:
     """The text, and the reason of the failure, if there is one; within the deadline."""
-    call, text = Call.root(timeout_s=DEADLINE_S, tenant="acme"), ""
+    call, text = Call.root(timeout_s=deadline_s, tenant="acme"), ""
     begun = time.monotonic()
     try:
         if streamed:
@@ -90,7 +95,7 @@ async def ask_for(service: Any, prompt: pb.Prompt, *, streamed: bool) -> tuple[s
     except QuartetError as error:
         return text, error.reason
     finally:
-        assert time.monotonic() - begun < DEADLINE_S + 0.5
+        assert time.monotonic() - begun < deadline_s + 1
     return text, ""
 
 
@@ -119,10 +124,10 @@ async def test_it_ends_as_declared_and_heals(
     end = stream if streamed else whole
     double.script(match=model, reply=Reply(text=TEXT), fault=fault, times=None)
     prompt = ask(QUESTION, model=model)
-    text, reason = await ask_for(service, prompt, streamed=streamed)
+    text, reason = await ask_for(service, prompt, streamed=streamed, deadline_s=end.deadline_s)
     assert (text, reason, double.calls(model=model)) == (end.words, end.reason, end.calls)
     if end.calls == 1:
-        await ask_for(service, prompt, streamed=streamed)
+        await ask_for(service, prompt, streamed=streamed, deadline_s=end.deadline_s)
     objection = await read_objection(service, ask, model)
     if end.reason in HARMLESS:
         assert "failed" not in objection
@@ -149,7 +154,8 @@ async def test_before_the_first_word_the_next_model_of_the_route_answers_in_sile
     del name
     end = stream if streamed else whole
     double.script(match="gpt-6-luna", reply=Reply(text=TEXT), fault=fault, times=None)
-    text, reason = await ask_for(service, ask(QUESTION), streamed=streamed)
+    prompt = ask(QUESTION)
+    text, reason = await ask_for(service, prompt, streamed=streamed, deadline_s=end.deadline_s)
     if end.words or end.reason == "PROVIDER_TIMEOUT":
         assert (text, reason) == (end.words, end.reason), "no time is left, or words are out"
     else:

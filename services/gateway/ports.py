@@ -12,6 +12,7 @@ from services.gateway.domain.identity import Identity
 from services.gateway.domain.keys import ApiKey
 from services.gateway.domain.response_entries import Entry, Kind, Slot
 from services.gateway.domain.tenants import Tenant
+from services.kit.accounts.account import Amount, Caps, Limit, Standing
 from services.kit.call import Call
 
 
@@ -78,6 +79,24 @@ class KeyRegister(Protocol):
 
     async def revoke(self, by: Identity, key_id: str) -> key_pb2.Key:
         """Ends a key, once; raises NotFound."""
+        ...
+
+
+class Accounts(Protocol):
+    """Where requests' accounts are kept; see `services.kit.accounts`."""
+
+    async def open(
+        self, tenant: str, limits: Sequence[Limit], amount: Amount, caps: Caps
+    ) -> tuple[str, list[Standing]]:
+        """A new account's id, and how its limits stand; raises RefusedError, AccountsUnavailableError."""
+        ...
+
+    def close(self, tenant: str, account: str) -> None:
+        """Ends an account, soon."""
+        ...
+
+    def release(self, account: str) -> None:
+        """Leaves an account to another owner."""
         ...
 
 

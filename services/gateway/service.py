@@ -69,7 +69,9 @@ class GatewayService:
         caller = await self._front.enter(call, "Embed")
         with self._front.hold(caller):
             await self._admission.check_texts(caller, request.texts, request.model)
-            response = await self._router.embed(convert(request, router_pb2.EmbedRequest), caller.outgoing())
+            inner = convert(request, router_pb2.EmbedRequest)
+            async with self._front.quotas.admit_texts(caller, inner.budget, inner.model, inner.texts):
+                response = await self._router.embed(inner, caller.outgoing())
         return convert(response, gateway_pb2.EmbedResponse)
 
     async def count_tokens(

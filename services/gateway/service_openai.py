@@ -91,7 +91,9 @@ class OpenAIService:
         wanted = read_embedding(request.data)
         with self._front.hold(caller):
             await self._admission.check_texts(caller, wanted.request.texts, wanted.request.model)
-            response = await self._router.embed(wanted.request, caller.outgoing())
+            texts = wanted.request
+            async with self._front.quotas.admit_texts(caller, texts.budget, texts.model, texts.texts):
+                response = await self._router.embed(texts, caller.outgoing())
         yield json_body(write_embeddings(response, as_base64=wanted.as_base64))
 
     async def _list_models(self, call: Call) -> AsyncGenerator[HttpBody]:

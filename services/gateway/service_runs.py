@@ -1,22 +1,18 @@
 from quartet.gateway.v1 import run_pb2 as outer
 from quartet.orchestrator.v1 import orchestrator_pb2 as inner
-from services.gateway.adapters.twins import PassThrough
+from services.gateway.adapters.twins import PassThrough, collection_target, convert
 from services.gateway.domain.front import Front
 from services.gateway.ports import Orchestrator
+from services.kit.call import Call
 
 
 class RunService:
     """`quartet.gateway.v1.RunService`: admits calls and hands them to the orchestrator."""
 
     def __init__(self, front: Front, orchestrator: Orchestrator) -> None:
+        self._front = front
+        self._orchestrator = orchestrator
         hand = PassThrough(front)
-        self.start_run = hand.unary(
-            "StartRun",
-            orchestrator.start_run,
-            inner.StartRunRequest,
-            outer.StartRunResponse,
-            collection_of=lambda request: request.task.collection,
-        )
         self.get_run = hand.unary("GetRun", orchestrator.get_run, inner.GetRunRequest, outer.GetRunResponse)
         self.list_runs = hand.unary(
             "ListRuns", orchestrator.list_runs, inner.ListRunsRequest, outer.ListRunsResponse
@@ -27,3 +23,12 @@ class RunService:
         self.cancel_run = hand.unary(
             "CancelRun", orchestrator.cancel_run, inner.CancelRunRequest, outer.CancelRunResponse, gated=False
         )
+
+    async def start_run(self, request: outer.StartRunRequest, call: Call) -> outer.StartRunResponse:
+        caller = await self._front.enter(call, "StartRun")
+        collection_target(request.task.collection).check_scope(caller.key)
+        inner_request = convert(request, inner.StartRunRequest)
+        with self._front.hold(caller):
+            async with self._front.quotas.admit_run(caller, inner_request.task):
+                response = await self._orchestrator.start_run(inner_request, caller.outgoing())
+        return convert(response, outer.StartRunResponse)

@@ -28,13 +28,14 @@ from services.gateway.domain.dispatch import Dispatcher
 from services.gateway.domain.front import Front
 from services.gateway.domain.identification import Identification
 from services.gateway.domain.models import Models
+from services.gateway.domain.quotas import Quotas
 from services.gateway.domain.response_log import ResponseLog
 from services.gateway.domain.responses import Responses
 from services.gateway.domain.tokens.counter import TokenCounter
 from services.gateway.domain.tokens.counting import Vocabulary
 from services.gateway.domain.tokens.gauge import TokenGauge
 from services.gateway.domain.vigil import Vigil
-from services.gateway.ports import Jwts, KeyRegister, Keys, Orchestrator, Pipeline, Router, Usage
+from services.gateway.ports import Accounts, Jwts, KeyRegister, Keys, Orchestrator, Pipeline, Router, Usage
 from services.gateway.service import GatewayService
 from services.gateway.service_anthropic import AnthropicService
 from services.gateway.service_documents import DocumentService
@@ -43,6 +44,7 @@ from services.gateway.service_openai import OpenAIService
 from services.gateway.service_runs import RunService
 from services.gateway.settings import Settings
 from services.kit import telemetry
+from services.kit.accounts.store import Accounts as RedisAccounts
 from services.kit.binding import Binding
 from services.kit.client import local, remote
 from services.kit.settings import SettingsError
@@ -94,6 +96,7 @@ async def build(settings: Settings, peers: Mapping[str, object] = {}) -> AsyncIt
             capacity=capacity,
             vigil=vigil,
             jwts=_open_jwts(settings, stack),
+            accounts=await _open_accounts(settings, stack),
         )
 
 
@@ -111,6 +114,7 @@ def assemble(
     capacity: Capacity | None = None,
     vigil: Vigil | None = None,
     jwts: Jwts | None = None,
+    accounts: Accounts | None = None,
 ) -> list[Binding]:
     """The bindings on given neighbours; `KeyService` only with a register and a ledger.
 
@@ -120,7 +124,8 @@ def assemble(
     router = WatchedRouter(router, capacity, first_event_s=settings.first_event_s)
     models = models or Models(router)
     gauge = TokenGauge(TokenCounter(counter_of), models)
-    admission = Admission(Identification(keys, jwts), gauge, read_limits(settings.config_dir))
+    rules = read_limits(settings.config_dir)
+    admission = Admission(Identification(keys, jwts), gauge, rules.key_defaults)
     catalogue = Catalogue(router, pipeline, models)
     front = Front(
         admission,
@@ -128,6 +133,7 @@ def assemble(
         capacity,
         Responses(responses),
         vigil or Vigil(keys),
+        Quotas(accounts, models, rules),
         unary_timeout_s=settings.unary_timeout_s,
         stream_timeout_s=settings.stream_timeout_s,
     )
@@ -177,6 +183,18 @@ def _open_jwts(settings: Settings, stack: AsyncExitStack) -> JwtReader | None:
         scope_prefix=settings.jwt_scope_prefix,
     )
     return JwtReader(issuer, keys)
+
+
+async def _open_accounts(settings: Settings, stack: AsyncExitStack) -> RedisAccounts | None:
+    if not settings.redis_url:
+        log.warning("limits are counted by each process alone, or refuse: REDIS_URL is not set")
+        return None
+    accounts = RedisAccounts(
+        settings.redis_url, ttl_s=settings.account_ttl_s, timeout_s=settings.account_timeout_s
+    )
+    stack.push_async_callback(accounts.shut)
+    await accounts.start()
+    return accounts
 
 
 def _capacity(settings: Settings) -> Capacity:

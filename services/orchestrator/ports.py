@@ -66,6 +66,22 @@ class Charge:
     traceparent: str = ""
 
 
+class Accounts(Protocol):
+    """Where the accounts of runs are kept; see `services.kit.accounts`."""
+
+    def hold(self, tenant: str, account: str) -> None:
+        """Keeps an account alive from here on."""
+        ...
+
+    def release(self, account: str) -> None:
+        """Leaves an account to another process."""
+        ...
+
+    def close(self, tenant: str, account: str) -> None:
+        """Ends an account, soon."""
+        ...
+
+
 class RunStore(Protocol):
     """Runs and their events; each tenant sees its own."""
 

@@ -8,6 +8,7 @@ from redis.asyncio import Redis
 from quartet.orchestrator.v1 import orchestrator_pb2 as _orchestrator  # noqa: F401 - registers the contract
 from quartet.pipeline.v1 import pipeline_pb2 as _pipeline  # noqa: F401 - as above
 from quartet.router.v1 import router_pb2 as _router  # noqa: F401 - as above
+from services.kit.accounts.store import Accounts
 from services.kit.binding import Binding
 from services.kit.client import local, remote
 from services.kit.settings import SettingsError
@@ -58,7 +59,12 @@ async def build(
         _run_beside(stack, signals.listen())
         executor = await stack.enter_async_context(
             DbosExecutor(
-                settings.database_url, course, runs, executor=settings.executor_id, max_runs=settings.max_runs
+                settings.database_url,
+                course,
+                runs,
+                await _accounts(settings, stack),
+                executor=settings.executor_id,
+                max_runs=settings.max_runs,
             )
         )
         takeover = Takeover(
@@ -81,6 +87,15 @@ def _peer(name: str, address: str, peers: Mapping[str, object], stack: AsyncExit
     client = remote(name, address)
     stack.push_async_callback(client.close)
     return client
+
+
+async def _accounts(settings: Settings, stack: AsyncExitStack) -> Accounts | None:
+    if not settings.redis_url:
+        return None
+    accounts = Accounts(settings.redis_url, ttl_s=settings.account_ttl_s)
+    stack.push_async_callback(accounts.shut)
+    await accounts.start()
+    return accounts
 
 
 def _deltas(settings: Settings, stack: AsyncExitStack) -> Deltas:

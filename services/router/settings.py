@@ -64,6 +64,10 @@ class Settings(KitSettings):
     detached_timeout_s: Seconds = 600.0
     """How long such a request may take, whatever its caller's deadline was."""
 
+    account_ttl_s: Seconds = 60.0
+    """How long a draw keeps its account alive; as long as the gateway's."""
+    account_timeout_s: Seconds = 0.05
+    """How long an attempt waits for Redis before it is made without a draw."""
     cache_timeout_s: Seconds = 0.05
     """An answer that takes longer to find in the cache is taken for missing."""
     calibration_interval_s: Seconds = 30.0

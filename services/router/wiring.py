@@ -11,6 +11,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from quartet.router.v1 import router_pb2
 from services.kit import telemetry
+from services.kit.accounts.store import Accounts
 from services.kit.binding import Binding
 from services.kit.errors import Unavailable
 from services.kit.settings import SettingsError
@@ -33,6 +34,7 @@ from services.router.adapters.redis.answers import RedisAnswers
 from services.router.adapters.redis.cache import RedisCache
 from services.router.adapters.redis.limits import RedisLimits
 from services.router.adapters.transport import COMMON_HEADERS, NO_KEY, Patience, Transport
+from services.router.domain.account import Drawing
 from services.router.domain.answering import Answering
 from services.router.domain.breaker import BreakerPolicy
 from services.router.domain.cached_answering import CachedAnswering
@@ -131,6 +133,7 @@ async def build(
                 _keep_calibrated(decider, database.outcomes, settings.calibration_interval_s)
             )
             stack.push_async_callback(_end, calibrating)
+        drawing = Drawing(await _open_accounts(settings, stack))
         service = RouterService(
             catalogue=catalogue,
             routes=routes,
@@ -138,12 +141,12 @@ async def build(
             answering=_with_cache(
                 settings,
                 stack,
-                Cascading(Answering(providers.models, retrying, lengths)),
+                Cascading(Answering(providers.models, retrying, lengths, drawing)),
                 instruments,
                 database,
                 embedder,
             ),
-            embedding=Embedding(providers.embedders, retrying),
+            embedding=Embedding(providers.embedders, retrying, drawing),
             once=once,
             decisions=database.decisions,
             outcomes=database.outcomes,
@@ -289,6 +292,17 @@ async def _keep_calibrated(decider: Decider, outcomes: PostgresOutcomes, interva
         except Unavailable as error:
             log.warning("the newest calibration cannot be read: %s", error)
         await asyncio.sleep(interval_s)
+
+
+async def _open_accounts(settings: Settings, stack: AsyncExitStack) -> Accounts | None:
+    if not settings.redis_url:
+        return None
+    accounts = Accounts(
+        settings.redis_url, ttl_s=settings.account_ttl_s, timeout_s=settings.account_timeout_s
+    )
+    stack.push_async_callback(accounts.shut)
+    await accounts.start()
+    return accounts
 
 
 async def _end(task: asyncio.Task[None]) -> None:

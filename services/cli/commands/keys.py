@@ -29,6 +29,28 @@ def read_duration(option: str, text: str) -> "Duration | None":
     return duration
 
 
+QUOTAS = (
+    "requests_per_minute",
+    "tokens_per_minute",
+    "tokens_per_day",
+    "micro_usd_per_day",
+    "micro_usd_per_month",
+    "concurrent_calls",
+)
+
+
+def read_quotas(texts: list[str]) -> dict[str, int]:
+    """Limits from `NAME=NUMBER`; anything else is wrong usage."""
+    found: dict[str, int] = {}
+    for text in texts:
+        name, _, number = text.partition("=")
+        if name not in QUOTAS or not number.isascii() or not number.isdigit() or len(number) > 18:
+            message = f"{text!r} is no quota: write NAME=NUMBER with a name among {', '.join(QUOTAS)}"
+            raise typer.BadParameter(message, param_hint="--quota")
+        found[name] = int(number)
+    return found
+
+
 @app.command()
 def create(
     name: Annotated[str, typer.Argument(help="What the key is for.")],
@@ -52,6 +74,15 @@ def create(
             help="Most tokens of input in a request, 0 for none; limits.yaml's if not given.",
         ),
     ] = None,
+    quotas: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--quota",
+            metavar="NAME=NUMBER",
+            help="A limit of its own, once for each: requests_per_minute, tokens_per_minute, tokens_per_day, "
+            "micro_usd_per_day, micro_usd_per_month, concurrent_calls. 0 allows nothing.",
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Make a key. Its secret goes to stdout, this once."""
@@ -61,7 +92,7 @@ def create(
     from services.cli.session import run
 
     lifetime = read_duration("--expires", expires)
-    limits = Limits(input_tokens_per_request=input_tokens)
+    limits = Limits(input_tokens_per_request=input_tokens, **read_quotas(quotas or []))
     request = CreateKeyRequest(name=name, scopes=scopes, lifetime=lifetime, limits=limits)
 
     async def act(client: Client) -> int:

@@ -23,6 +23,7 @@ from services.gateway.domain.headers import (
     tell_decision,
     tell_peer_headers,
 )
+from services.gateway.domain.quotas import Quotas
 from services.gateway.domain.responses import NOT_RESUMABLE, Responses, Resume, read_ask
 from services.gateway.domain.targets import Target
 from services.gateway.domain.vigil import Vigil
@@ -44,6 +45,7 @@ class Front:
     Args:
         responses: Keeps the answers of requests that want it.
         vigil: Ends the calls whose credential ends meanwhile.
+        quotas: Hold requests to the limits of key and tenant.
         unary_timeout_s: What a whole answer may take when the caller names no time.
         stream_timeout_s: The same for a streamed one.
     """
@@ -55,6 +57,7 @@ class Front:
         capacity: Capacity,
         responses: Responses,
         vigil: Vigil,
+        quotas: Quotas,
         *,
         unary_timeout_s: float,
         stream_timeout_s: float,
@@ -64,6 +67,7 @@ class Front:
         self._capacity = capacity
         self._responses = responses
         self.vigil = vigil
+        self.quotas = quotas
         self._unary_timeout_s = unary_timeout_s
         self._stream_timeout_s = stream_timeout_s
 
@@ -126,7 +130,8 @@ class Front:
 
     async def _answer(self, caller: Caller, order: Order) -> Answer:
         peer_call = caller.outgoing(timeout_s=self._unary_timeout_s)
-        answer = await self._dispatcher.generate(order.target, order.prompt, peer_call)
+        async with self.quotas.admit(caller, order.prompt, order.target.model):
+            answer = await self._dispatcher.generate(order.target, order.prompt, peer_call)
         _trace(caller, answer.decision, answer.completion)
         tell_decision(caller.call, answer.decision)
         tell_adapted(caller.call, answer.completion.adapted)
@@ -137,7 +142,10 @@ class Front:
     async def _stream(self, caller: Caller, order: Order) -> AsyncGenerator[Head | Event]:
         peer_call = caller.outgoing(timeout_s=self._stream_timeout_s)
         decision = decision_pb2.Decision()
-        async with aclosing(self._dispatcher.stream(order.target, order.prompt, peer_call)) as events:
+        async with (
+            self.quotas.admit(caller, order.prompt, order.target.model),
+            aclosing(self._dispatcher.stream(order.target, order.prompt, peer_call)) as events,
+        ):
             async for event in events:
                 if isinstance(event, decision_pb2.Decision):
                     tell_decision(caller.call, event)

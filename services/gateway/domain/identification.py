@@ -1,5 +1,6 @@
 """From a credential to whose it is."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
@@ -32,8 +33,9 @@ class Identification:
         now = datetime.now(UTC)
         if self._jwts is not None:
             holder = await self._jwts.read(text, now)
-            if holder is not None and await self._tenants.find(holder.tenant) is not None:
-                return holder
+            tenant = None if holder is None else await self._tenants.find(holder.tenant)
+            if holder is not None and tenant is not None:
+                return replace(holder, tenant_limits=tenant.limits)
         key = await self._keys.find(key_id_of(text)) or NOBODY
         if key.admits(text, now):
             return key

@@ -21,6 +21,7 @@ class Identity:
         scopes: `*`, or any of `rpc:<name>`, `route:<name>`, `model:<id>`, `collection:<name>`,
             `priority:<name>`, `keys`.
         limits: Its own; fields that are None fall to the configured ones.
+        tenant_limits: The same of its tenant, for all its keys together.
     """
 
     id: str
@@ -28,6 +29,7 @@ class Identity:
     scopes: frozenset[str]
     expire_time: datetime | None = None
     limits: Limits = NO_LIMITS
+    tenant_limits: Limits = NO_LIMITS
 
     def is_live(self, now: datetime) -> bool:
         """False once it has expired."""

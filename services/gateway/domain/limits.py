@@ -1,18 +1,28 @@
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """What one key may use; None means the default of `limits.yaml`, zero means none at all."""
+    """What one key, or one tenant with all its keys, may use.
 
+    None means the default of `limits.yaml`, and where that says nothing there is no such limit. Zero means
+    none at all, never unlimited.
+    """
+
+    requests_per_minute: int | None = None
+    tokens_per_minute: int | None = None
+    tokens_per_day: int | None = None
+    micro_usd_per_day: int | None = None
+    micro_usd_per_month: int | None = None
+    concurrent_calls: int | None = None
     input_tokens_per_request: int | None = None
 
     def over(self, defaults: "Limits") -> "Limits":
         """These limits, with the defaults where there are none."""
-        own = self.input_tokens_per_request
-        return Limits(
-            input_tokens_per_request=defaults.input_tokens_per_request if own is None else own,
-        )
+        missing = {
+            one.name: getattr(defaults, one.name) for one in fields(self) if getattr(self, one.name) is None
+        }
+        return replace(self, **missing)
 
 
 NO_LIMITS = Limits()

@@ -160,6 +160,8 @@ class _Measurement:
             # The provider charges for what it did, and tells how much only at the end.
             output_tokens = -(-self._written_chars // CHARS_PER_TOKEN)
             self.complete(Usage(input_tokens=self._purpose.input_tokens, output_tokens=output_tokens))
+        if self._purpose.draw is not None:
+            self._purpose.draw.settle(self.usage)
         duration_s = time.perf_counter() - self._begun
         self._instruments.record(self._operation, self._model, duration_s, self.usage, fault)
         if self._instruments.ledger is not None:

@@ -4,16 +4,19 @@ Budget, adaptation, attempts, and the next model when one fails before its first
 """
 
 import logging
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from dataclasses import replace
 from typing import TypeVar
 
 from quartet.common.v1.decision_pb2 import Decision
 from quartet.common.v1.generation_pb2 import Completion, Delta
 from quartet.router.v1.router_pb2 import Prompt
 from services.kit import names
+from services.kit.accounts.account import Amount
 from services.kit.call import Call
 from services.kit.errors import QuartetError
+from services.router.domain.account import Drawing
 from services.router.domain.adaptation import ModelRequest, adapt
 from services.router.domain.budget import Spending
 from services.router.domain.decision import Plan, revise
@@ -22,6 +25,7 @@ from services.router.domain.hedging import Leg, race
 from services.router.domain.latency import Hedge
 from services.router.domain.ledger import Purpose, name_outcome
 from services.router.domain.lengths import OutputLengths
+from services.router.domain.prices import estimate_cost
 from services.router.domain.retrying import Attempts, Retrying
 from services.router.ports import Accepted, ModelProvider
 
@@ -36,6 +40,7 @@ class Answering:
     Args:
         providers: By the provider's name; every provider of a plan's models is in it.
         lengths: Is told how long answers were.
+        drawing: Takes what an attempt may use from the request's account.
     """
 
     def __init__(
@@ -43,10 +48,12 @@ class Answering:
         providers: Mapping[str, ModelProvider],
         retrying: Retrying,
         lengths: OutputLengths | None = None,
+        drawing: Drawing | None = None,
     ) -> None:
         self._providers = providers
         self._retrying = retrying
         self._lengths = lengths or OutputLengths()
+        self._drawing = drawing or Drawing(None)
 
     async def answer(
         self, prompt: Prompt, plan: Plan, call: Call, spending: Spending | None = None
@@ -120,7 +127,9 @@ class Answering:
     async def _generate(self, request: ModelRequest, deployment: Deployment, work: "_Work") -> Completion:
         with deployment.begin() as trial:
             await work.admit(trial, request)
-            completion = await self._providers[request.model.provider].generate(request, work.call)
+            provider = self._providers[request.model.provider]
+            async with work.draw(request, self._drawing) as drawn:
+                completion = await provider.generate(drawn, work.call)
             trial.note_whole()
             trial.note_usage(_tokens(completion))
             return completion
@@ -133,7 +142,10 @@ class Answering:
         with deployment.begin() as trial:
             await work.admit(trial, request)
             provider = self._providers[request.model.provider]
-            async with aclosing(provider.stream(request, work.call)) as events:
+            async with (
+                work.draw(request, self._drawing) as drawn,
+                aclosing(provider.stream(drawn, work.call)) as events,
+            ):
                 async for event in events:
                     if isinstance(event, Accepted):
                         yield request
@@ -227,6 +239,26 @@ class _Work:
         if request.adapted:
             log.info("request adapted", extra={"model": model.id, "adapted": list(request.adapted)})
         return request
+
+    @asynccontextmanager
+    async def draw(self, request: ModelRequest, drawing: Drawing) -> AsyncIterator[ModelRequest]:
+        """The request with its draw from the account, if it has one; raises as `Drawing.draw`."""
+        budget = self._prompt.budget
+        if not budget.account_id:
+            yield request
+            return
+        async with drawing.draw(budget.account_id, self._amount(request), self.call) as draw:
+            yield replace(request, purpose=replace(request.purpose, draw=draw))
+
+    def _amount(self, request: ModelRequest) -> Amount:
+        """What the attempt is expected to use; all that it may, where the request has a budget to keep."""
+        budget, spec, plan = self._prompt.budget, self._prompt.spec, self._plan
+        output = request.spec.max_output_tokens
+        if not (budget.HasField("max_tokens") or budget.HasField("max_cost_micro_usd")):
+            asked = spec.HasField("max_output_tokens")
+            output = min(output, spec.max_output_tokens if asked else plan.route.expected_output_tokens)
+        cost = estimate_cost(request.model.prices, input_tokens=plan.input_tokens, output_tokens=output)
+        return Amount(tokens=plan.input_tokens + output, cost_micro_usd=cost)
 
     async def admit(self, trial: Trial, request: ModelRequest) -> None:
         """Counts the call, with the most it may write, against the deployment's limits."""

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from quartet.common.v1.decision_pb2 import CacheOutcome
 from quartet.common.v1.generation_pb2 import Usage
+from services.router.domain.account import Draw
 
 OK = "OK"
 CANCELLED = "CANCELLED"
@@ -21,6 +22,7 @@ class Purpose:
         input_tokens: As counted or estimated before the call.
         superseded: What the answer used that this one takes the place of; None where there was none.
         is_overhead: True for a call whose answer nobody asked for, such as a judge's.
+        draw: What was taken from the request's account for it; None where there is no account.
     """
 
     route: str = ""
@@ -29,6 +31,7 @@ class Purpose:
     input_tokens: int = 0
     superseded: Usage | None = None
     is_overhead: bool = False
+    draw: Draw | None = None
 
 
 UNKNOWN_PURPOSE = Purpose()

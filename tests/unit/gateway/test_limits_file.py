@@ -12,12 +12,12 @@ def write(folder: Path, text: str) -> Path:
 
 
 def test_the_shipped_file_is_read() -> None:
-    assert read_limits(shipped_config()).input_tokens_per_request == 200_000
+    assert read_limits(shipped_config()).key_defaults.input_tokens_per_request == 200_000
 
 
 def test_zero_stays_zero(tmp_path: Path) -> None:
     folder = write(tmp_path, "defaults:\n  input_tokens_per_request: 0\n")
-    assert read_limits(folder).input_tokens_per_request == 0
+    assert read_limits(folder).key_defaults.input_tokens_per_request == 0
 
 
 @pytest.mark.parametrize(

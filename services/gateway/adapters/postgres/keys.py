@@ -23,12 +23,23 @@ CONNECT_TIMEOUT_S = 10
 DEV_TENANT = "default"
 DEV_NAME = "development key of quartet up"
 
-_FIND = """
-select id, tenant, scopes, salt, digest, expire_time, revoke_time, input_tokens_per_request,
-  former_salt, former_digest, former_expire_time
-from gateway.api_keys where id = %s
-"""
-_FIND_TENANT = "select 1 from gateway.tenants where id = %s"
+_SHARED_LIMITS = (
+    "requests_per_minute",
+    "tokens_per_minute",
+    "tokens_per_day",
+    "micro_usd_per_day",
+    "micro_usd_per_month",
+    "concurrent_calls",
+)
+_LIMITS = (*_SHARED_LIMITS, "input_tokens_per_request")
+# Put into SQL as text: nothing but names of our own stands in them.
+_FIND = f"""
+select k.id, k.tenant, k.scopes, k.salt, k.digest, k.expire_time, k.revoke_time,
+  k.former_salt, k.former_digest, k.former_expire_time,
+  {", ".join(f"k.{name}" for name in _LIMITS)}, {", ".join(f"t.{name}" for name in _SHARED_LIMITS)}
+from gateway.api_keys k join gateway.tenants t on t.id = k.tenant where k.id = %s
+"""  # noqa: S608
+_FIND_TENANT = f"select id, {', '.join(_SHARED_LIMITS)} from gateway.tenants where id = %s"  # noqa: S608
 _LIVE_KEYS = """
 select id from gateway.api_keys
 where id = any(%s) and revoke_time is null and (expire_time is null or expire_time > now())
@@ -55,8 +66,11 @@ class PostgresKeys:
     async def find_tenant(self, tenant: str) -> Tenant | None:
         """The tenant of that id; raises as `find`."""
         async with connect(self._pool) as connection:
-            found = await connection.execute(_FIND_TENANT, (tenant,))
-            return Tenant(id=tenant) if await found.fetchone() else None
+            found = await connection.execute(_FIND_TENANT.encode(), (tenant,))
+            row = await found.fetchone()
+        if row is None:
+            return None
+        return Tenant(id=tenant, limits=Limits(**dict(zip(_SHARED_LIMITS, row[1:], strict=True))))
 
     async def live_keys(self, key_ids: Sequence[str]) -> set[str]:
         """Those of the keys that may call; raises as `find`."""
@@ -117,11 +131,12 @@ async def ensure_dev_key(database_url: str, path: Path) -> str:
 
 async def _find(connection: psycopg.AsyncConnection, key_id: str) -> ApiKey | None:
     cursor = connection.cursor(row_factory=tuple_row)
-    await cursor.execute(_FIND, (key_id,))
+    await cursor.execute(_FIND.encode(), (key_id,))
     row = await cursor.fetchone()
     if row is None:
         return None
-    found, tenant, scopes, salt, digest, expire_time, revoke_time, input_tokens, *former = row
+    found, tenant, scopes, salt, digest, expire_time, revoke_time, *rest = row
+    former, own, shared = rest[:3], rest[3 : 3 + len(_LIMITS)], rest[3 + len(_LIMITS) :]
     return ApiKey(
         id=found,
         tenant=tenant,
@@ -130,7 +145,8 @@ async def _find(connection: psycopg.AsyncConnection, key_id: str) -> ApiKey | No
         digest=bytes(digest),
         expire_time=expire_time,
         revoke_time=revoke_time,
-        limits=Limits(input_tokens_per_request=input_tokens),
+        limits=Limits(**dict(zip(_LIMITS, own, strict=True))),
+        tenant_limits=Limits(**dict(zip(_SHARED_LIMITS, shared, strict=True))),
         former=_former(*former),
     )
 

@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any, Self
 
@@ -20,7 +21,7 @@ from services.kit.errors import Internal, ResourceExhausted
 from services.kit.tracing import extract
 from services.orchestrator.domain.course import AGENT, Course
 from services.orchestrator.domain.tasks import end
-from services.orchestrator.ports import Charge, Journal, Outcome
+from services.orchestrator.ports import Accounts, Charge, Journal, Outcome
 
 log = logging.getLogger(__name__)
 
@@ -44,11 +45,19 @@ class DbosExecutor:
     """
 
     def __init__(
-        self, database_url: str, course: Course, journal: Journal, *, executor: str, max_runs: int
+        self,
+        database_url: str,
+        course: Course,
+        journal: Journal,
+        accounts: Accounts | None,
+        *,
+        executor: str,
+        max_runs: int,
     ) -> None:
         self.id = executor
         self._course = course
         self._journal = journal
+        self._accounts = accounts
         self._max_runs = max_runs
         self._runs: set[str] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -145,11 +154,31 @@ class DbosExecutor:
         with telemetry.tracer().start_as_current_span(
             f"{names.INVOKE_AGENT} {AGENT}", _parent(charge), attributes=attributes
         ):
-            try:
-                await self._course.follow(charge, self._steps)
-            except Exception:  # the outermost layer of a run: no caller is left to tell
-                log.exception("run %s cannot go on", run_id)
-                await self._give_up(run_id)
+            async with self._holding(charge):
+                try:
+                    await self._course.follow(charge, self._steps)
+                except Exception:  # the outermost layer of a run: no caller is left to tell
+                    log.exception("run %s cannot go on", run_id)
+                    await self._give_up(run_id)
+
+    @asynccontextmanager
+    async def _holding(self, charge: Charge) -> AsyncIterator[None]:
+        """Keeps the run's account while the run is carried out here, and closes it when the run has ended."""
+        account = charge.run.task.budget.account_id
+        if not account or self._accounts is None:
+            yield
+            return
+        self._accounts.hold(charge.tenant, account)
+        try:
+            yield
+        except BaseException:
+            # The run goes on elsewhere, or at the next start, with the account it has.
+            self._accounts.release(account)
+            raise
+        if self._steps.is_stopping:
+            self._accounts.release(account)
+        else:
+            self._accounts.close(charge.tenant, account)
 
     async def _take(self, run_id: str) -> Charge:
         """The run; a database that is away is waited for, as DBOS itself does."""
@@ -174,18 +203,18 @@ class _Steps:
     """The durable steps of this process's workflows; stopped, they leave off where nothing is written."""
 
     def __init__(self) -> None:
-        self._stopping = False
+        self.is_stopping = False
         self._bodies: set[asyncio.Future[Outcome]] = set()
 
     def stop(self) -> None:
         """Cancels the steps under way and those that would begin: they are done at the next start."""
-        self._stopping = True
+        self.is_stopping = True
         for body in self._bodies:
             body.cancel()
 
     async def step(self, name: str, body: Callable[[], Awaitable[Outcome]]) -> Outcome:
         async def kept() -> tuple[bytes, bytes]:
-            if self._stopping:
+            if self.is_stopping:
                 raise asyncio.CancelledError
             making = asyncio.ensure_future(body())
             self._bodies.add(making)

@@ -40,3 +40,12 @@ def ended_early(peer: str) -> Unavailable:
     """The error of an answer without its end."""
     message = f"the {peer} ended its answer before it was complete: try again"
     return Unavailable(message, reason="ANSWER_INCOMPLETE", metadata={"peer": peer})
+
+
+def interleaved() -> Unavailable:
+    """The error for tool calls that a model writes at once, in a stream whose blocks follow each other."""
+    message = (
+        "the model goes on with a tool call after the next one began, which this dialect's streams cannot "
+        "show: ask for the whole answer, or forbid parallel tool calls"
+    )
+    return Unavailable(message, reason="CALLS_INTERLEAVED")

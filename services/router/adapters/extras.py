@@ -8,6 +8,9 @@ from quartet.common.v1.message_pb2 import Extra
 from services.router.domain.adaptation import read_object
 from services.router.domain.catalogue import Dialect
 
+_TYPED = ("thinking", "tool_choice", "response_format")
+"""Members that are nothing without their type."""
+
 
 def add_extra(written: dict[str, Any], extra: Extra, dialect: Dialect) -> dict[str, Any]:
     """An object with its further members, which say it more exactly where they say it again.
@@ -35,6 +38,10 @@ def complete_body(
         for name in ours:
             more.pop(name, None)
         _add(body, more)
+    for name in _TYPED:
+        # The rest of an object that the model does not take.
+        if isinstance(body.get(name), dict) and "type" not in body[name]:
+            del body[name]
 
 
 def _lay_over(written: dict[str, Any], more: dict[str, Any]) -> None:

@@ -139,7 +139,7 @@ class WireProvider(ABC):
 
 def _append(deltas: list[Delta], delta: Delta) -> None:
     """Adds a delta, to the one before it where that is of the same part and kind of words."""
-    if deltas and deltas[-1].part_index == delta.part_index:
+    if deltas and deltas[-1].part_index == delta.part_index and not delta.HasField("extra"):
         last, kind = deltas[-1], delta.WhichOneof("kind")
         if kind == last.WhichOneof("kind"):
             match kind:

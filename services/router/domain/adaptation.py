@@ -3,7 +3,7 @@
 Changes are listed, and nothing is sent only to be refused.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -26,6 +26,14 @@ SamplingParameter = Literal["temperature", "top_p", "top_k"]
 SAMPLING: tuple[SamplingParameter, ...] = get_args(SamplingParameter)
 EFFORT_BY_BUDGET = ((4_096, "low"), (16_384, "medium"))
 """Reasoning effort in place of a number of thinking tokens, for models that take no number."""
+
+_SERVED_IN_PART = frozenset(
+    (
+        *("response_format", "stream_options", "tool_choice", "reasoning", "thinking", "output_config"),
+        *("function", "custom", "image_url", "file", "source"),
+    )
+)
+"""Objects of the dialects of which the canonical form holds the most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,7 +159,7 @@ class _Adaptation:
         if spec.extra_json and spec.extra_dialect != own:
             extras = read_object(spec.extra_json, "spec.extra_json")
             spec.extra_json = self._translate(extras)
-            for name in extras:
+            for name in _names(extras):
                 self.note(name)
         for extra in spec.extras:
             self._note_extra(extra)
@@ -190,10 +198,10 @@ class _Adaptation:
         if not extra.json or extra.dialect == self.model.dialect.value:
             return
         more = read_object(extra.json, "extra.json")
-        for name in [more["type"]] if "type" in more else more:
+        for name in [str(more["type"])] if "type" in more else _names(more):
             # A role of a dialect's own only says ours more exactly.
             if name != "role":
-                self.note(str(name))
+                self.note(name)
 
     def _note_cache_control(self, text: str) -> None:
         if text and self.model.dialect is not Dialect.ANTHROPIC:
@@ -282,6 +290,15 @@ class _Adaptation:
             case "enabled" | "adaptive" if thinking is Thinking.NONE:
                 return ""
         return asked
+
+
+def _names(more: dict[str, Any]) -> Iterator[str]:
+    """The members that are left out, such as `stream_options.x` where the rest of an object is served."""
+    for name, value in more.items():
+        if name in _SERVED_IN_PART and isinstance(value, dict):
+            yield from (f"{name}.{inner}" for inner in value)
+        else:
+            yield name
 
 
 def read_object(text: str, field: str) -> dict[str, Any]:

@@ -227,6 +227,9 @@ class CachedAnswering:
         end = events[-1] if events else None
         if isinstance(end, Completion) and len(events) <= MAX_EVENTS:
             deltas = [event for event in events if isinstance(event, Delta)]
+            # What stands with single pieces, such as their likelihoods, no whole answer would have.
+            if any('"choices":' in delta.extra.json for delta in deltas):
+                return
             await self._keep(request, Recording.of_stream(deltas, end))
 
     async def _keep(self, request: _Request, recording: Recording) -> None:

@@ -18,6 +18,7 @@ MODEL_MISSING = "PROVIDER_MODEL_NOT_FOUND"
 REFUSED = "PROVIDER_REFUSED"
 TIMEOUT = "PROVIDER_TIMEOUT"
 ALL_FAILED = "ALL_CANDIDATES_FAILED"
+TOO_LARGE = "REQUEST_TOO_LARGE"
 
 _RETRYABLE = {RATE_LIMITED, UNAVAILABLE, INTERRUPTED}
 _PASSING_ON = _RETRYABLE | {KEY_REFUSED, MODEL_MISSING}
@@ -61,6 +62,9 @@ def from_http_status(
             return ResourceExhausted(
                 text, reason=RATE_LIMITED, metadata=metadata, retry_after_s=retry_after_s or 1.0
             )
+        case 413:
+            text = f"{provider} finds the request too large (413): send less; {said}"
+            return InvalidArgument(text, reason=TOO_LARGE, metadata=metadata)
         case _ if status >= 500:
             text = f"{provider} failed ({status}): try again; {said}"
             return Unavailable(text, reason=UNAVAILABLE, metadata=metadata, retry_after_s=retry_after_s)

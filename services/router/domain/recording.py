@@ -91,6 +91,10 @@ def assemble(deltas: Iterable[Delta]) -> Message:
                 called.id = called.id or delta.tool_call.id
                 called.name = called.name or delta.tool_call.name
                 called.arguments_json += delta.tool_call.arguments_json
+                if delta.tool_call.HasField("input_text"):
+                    called.input_text += delta.tool_call.input_text
+            case "opaque" if not part.HasField("opaque"):
+                part.opaque.CopyFrom(delta.opaque)
     ordered = [parts[index] for index in sorted(parts)]
     return Message(role=ROLE_ASSISTANT, parts=[part for part in ordered if part.WhichOneof("kind")])
 

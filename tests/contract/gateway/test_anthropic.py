@@ -202,3 +202,15 @@ async def test_models_parse_as_anthropics_own(gateway: Gateway) -> None:
     found = value([answer async for answer in client.get_open_ai_model(request, call)])
     model = ModelInfo.model_validate(found)
     assert (model.id, model.max_input_tokens, model.lifecycle) == (MODEL, 1000, "deprecated")
+
+
+async def test_calls_that_a_stream_cannot_show_end_it_with_an_error(gateway: Gateway) -> None:
+    call = message_pb2.ToolCall
+    gateway.router.deltas = [
+        generation_pb2.Delta(tool_call=call(id="c1", name="f", arguments_json="{"), part_index=0),
+        generation_pb2.Delta(tool_call=call(id="c2", name="g", arguments_json="{}"), part_index=1),
+        generation_pb2.Delta(tool_call=call(arguments_json="}"), part_index=0),
+    ]
+    answers = await gateway.message(body(stream=True))
+    last = b"".join(answer.data for answer in answers).decode().rstrip().rpartition("data: ")[2]
+    assert json.loads(last)["error"]["quartet"]["reason"] == "CALLS_INTERLEAVED"

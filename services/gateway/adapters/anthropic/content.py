@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from itertools import groupby
 
 from quartet.common.v1 import message_pb2
+from services.gateway.adapters.extras import ANTHROPIC, keep_rest, keep_whole
 from services.gateway.adapters.fields import Fields, read_base64, refuse
 
 TEXT_TYPE = "text/plain"
@@ -19,7 +20,11 @@ def read_turn(message: Fields, role: message_pb2.Role.ValueType) -> Iterator[mes
             for part in group:
                 yield message_pb2.Message(role=message_pb2.ROLE_TOOL, parts=[part])
         else:
-            yield message_pb2.Message(role=role, parts=list(group))
+            turn = message_pb2.Message(role=role, parts=list(group))
+            # What the application says amid the conversation stays there.
+            more = {"role": "system"} if role == message_pb2.ROLE_SYSTEM else {}
+            keep_rest(message, turn, ANTHROPIC, **more)
+            yield turn
 
 
 def read_blocks(fields: Fields, name: str, *, kinds: Kinds | None = None) -> list[message_pb2.Part]:
@@ -33,9 +38,13 @@ def read_blocks(fields: Fields, name: str, *, kinds: Kinds | None = None) -> lis
 def _read_block(block: Fields, kinds: Kinds) -> message_pb2.Part:
     kind = block.required_text("type")
     if kind not in kinds:
-        raise refuse(block.path("type"), f"{kind!r} is not offered here: use one of {', '.join(kinds)}")
+        if kind in _KINDS or kinds in _NARROW:
+            raise refuse(block.path("type"), f"{kind!r} is not offered here: use one of {', '.join(kinds)}")
+        return message_pb2.Part(opaque=keep_whole(block, ANTHROPIC))
     part = kinds[kind](block)
     part.cache_control_json = block.raw("cache_control")
+    if not part.HasField("extra"):
+        keep_rest(block, part, ANTHROPIC)
     return part
 
 
@@ -63,10 +72,13 @@ def _document(block: Fields) -> message_pb2.Part:
         case "url" | "file":
             media = _address(source)
         case "text":
+            source.get("media_type")
             media = message_pb2.Media(mime_type=TEXT_TYPE, data=source.required_text("data").encode())
         case "content":
-            text = "\n".join(part.text for part in read_blocks(source, "content", kinds=_TEXT_KINDS))
-            media = message_pb2.Media(mime_type=TEXT_TYPE, data=text.encode())
+            # Of its own blocks this dialect cites each by its number: others read the text.
+            text = "\n".join(part.text for part in read_blocks(source, "content", kinds=_SOURCE_KINDS))
+            media = message_pb2.Media(mime_type=TEXT_TYPE, data=text.encode(), filename=block.text("title"))
+            return message_pb2.Part(document=media, extra=keep_whole(block, ANTHROPIC))
         case _:
             raise refuse(source.path("type"), "must be one of base64, text, content, url, file")
     media.filename = block.text("title")
@@ -93,7 +105,7 @@ def _search_result(block: Fields) -> message_pb2.Part:
         title=block.required_text("title"), source=block.required_text("source"), text="\n".join(texts)
     )
     passage.end_char = len(passage.text)
-    return message_pb2.Part(passage=passage)
+    return message_pb2.Part(passage=passage, extra=keep_whole(block, ANTHROPIC))
 
 
 def _tool_use(block: Fields) -> message_pb2.Part:
@@ -123,6 +135,9 @@ def _redacted_thinking(block: Fields) -> message_pb2.Part:
 
 
 _TEXT_KINDS: Kinds = {"text": _text}
+_SOURCE_KINDS: Kinds = {**_TEXT_KINDS, "image": _image}
+_NARROW = (_TEXT_KINDS, _SOURCE_KINDS)
+"""Where no block of another kind can stand."""
 _RESULT_KINDS: Kinds = {
     **_TEXT_KINDS,
     "image": _image,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from quartet.common.v1 import generation_pb2, message_pb2
 from quartet.router.v1 import router_pb2
 from services.gateway.adapters.anthropic.content import read_blocks, read_turn
+from services.gateway.adapters.extras import ANTHROPIC, keep_rest
 from services.gateway.adapters.fields import Fields, read_body, refuse, write_json
 from services.gateway.domain.front import Order
 from services.gateway.domain.targets import parse_target
@@ -22,8 +23,6 @@ _MODES: Mapping[str, generation_pb2.ToolChoice.Mode.ValueType] = {
     "none": generation_pb2.ToolChoice.MODE_NONE,
     "tool": generation_pb2.ToolChoice.MODE_NAMED,
 }
-_THINKING = {"type", "budget_tokens"}
-"""What the canonical form holds of `thinking`; anything more goes on in `extra_json` as well."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,13 +44,9 @@ def read_message(body: bytes, *, counting: bool = False) -> MessageRequest:
     stream = fields.flag("stream") or False
     prompt = router_pb2.Prompt(spec=_read_spec(fields))
     _read_messages(fields, prompt)
-    rest = fields.rest()
-    thinking = fields.get("thinking")
-    if thinking and set(thinking) - _THINKING:
-        rest["thinking"] = thinking
-    if rest:
+    if rest := fields.rest():
         prompt.spec.extra_json = write_json(rest, "body")
-        prompt.spec.extra_dialect = "anthropic"
+        prompt.spec.extra_dialect = ANTHROPIC
     return MessageRequest(order=Order(target, prompt), model=model, stream=stream)
 
 
@@ -84,17 +79,19 @@ def _stop(fields: Fields) -> list[str]:
 def _read_tool(tool: Fields) -> generation_pb2.Tool:
     name = tool.text("name")
     if (kind := tool.text("type", "custom")) != "custom":
-        return generation_pb2.Tool(
-            name=name or kind, builtin_json=tool.whole(), cache_control_json=tool.raw("cache_control")
-        )
+        read = generation_pb2.Tool(name=name or kind, builtin_json=tool.whole())
+        read.extra.dialect = ANTHROPIC
+        return read
     tool.required_child("input_schema")
-    return generation_pb2.Tool(
+    read = generation_pb2.Tool(
         name=tool.required_text("name"),
         description=tool.text("description"),
         input_schema_json=tool.raw("input_schema"),
         strict=tool.flag("strict"),
         cache_control_json=tool.raw("cache_control"),
     )
+    keep_rest(tool, read, ANTHROPIC)
+    return read
 
 
 def _read_tool_choice(fields: Fields, spec: generation_pb2.GenerationSpec) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 import orjson
 
 from quartet.common.v1 import generation_pb2, message_pb2
+from services.gateway.adapters.extras import ANTHROPIC, lay_over, read_extra
 from services.gateway.domain.dispatch import Answer
 from services.gateway.domain.headers import facts
 
@@ -23,7 +24,7 @@ STOP_REASONS: Mapping[generation_pb2.FinishReason.ValueType, str] = {
 def write_message(answer: Answer, *, model: str) -> dict[str, Any]:
     """The body of a unary answer; `model` stands in where the handler named none."""
     completion = answer.completion
-    return {
+    written = {
         "id": message_id(answer.head.request_id),
         "type": "message",
         "role": "assistant",
@@ -32,6 +33,8 @@ def write_message(answer: Answer, *, model: str) -> dict[str, Any]:
         **write_stop(completion),
         "usage": write_usage(completion.usage) | {"quartet": facts(answer.decision, completion, answer.head)},
     }
+    lay_over(written, read_extra(completion.extra, ANTHROPIC))
+    return written
 
 
 def message_id(request_id: str) -> str:
@@ -61,7 +64,17 @@ def write_usage(usage: generation_pb2.Usage) -> dict[str, Any]:
 
 
 def write_citation(citation: message_pb2.Citation) -> dict[str, Any]:
-    """A citation in the shape of Anthropic's own for plain text; ours stands beside it."""
+    """A citation as its provider made it, else in the shape of Anthropic's own; ours stands beside it."""
+    if own := read_extra(citation.extra, ANTHROPIC):
+        return own
+    if not citation.document_id and citation.source:
+        return {
+            "type": "web_search_result_location",
+            "cited_text": citation.quote,
+            "encrypted_index": "",
+            "title": citation.title,
+            "url": citation.source,
+        }
     return {
         "type": "char_location",
         "cited_text": citation.quote,
@@ -102,18 +115,24 @@ def _write_block(part: message_pb2.Part) -> dict[str, Any] | None:
         case "refusal":
             block["text"] = part.refusal
         case "tool_call":
-            block["input"] = _read_arguments(part.tool_call.arguments_json)
+            block["input"] = _read_input(part.tool_call)
         case "thinking" if not part.thinking.redacted_data:
             block.update(thinking=part.thinking.text, signature=part.thinking.signature)
         case "thinking":
             pass
+        case "opaque":
+            return read_extra(part.opaque, ANTHROPIC) or None
         case _:
             return None
+    lay_over(block, read_extra(part.extra, ANTHROPIC))
     return block
 
 
-def _read_arguments(text: str) -> dict[str, Any]:
+def _read_input(call: message_pb2.ToolCall) -> dict[str, Any]:
     """A tool's input, which Anthropic has as an object; what a model wrote wrong is handed on as it is."""
+    if call.HasField("input_text"):
+        return {"input": call.input_text}
+    text = call.arguments_json
     try:
         value = orjson.loads(text or "{}")
     except orjson.JSONDecodeError:

@@ -33,6 +33,9 @@ def read_embedding(body: bytes) -> EmbeddingRequest:
         texts=_read_input(fields),
         dimensions=fields.integer("dimensions", least=1, most=8192),
     )
+    fields.text("user")
+    if unknown := sorted(fields.rest()):
+        raise refuse(unknown[0], "is not offered: leave it out")
     return EmbeddingRequest(request=request, as_base64=encoding == "base64")
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from quartet.common.v1 import generation_pb2, message_pb2
+from services.gateway.adapters.extras import OPENAI, lay_over, read_extra
 from services.gateway.domain.dispatch import Answer
 from services.gateway.domain.headers import facts
 
@@ -18,21 +19,31 @@ FINISH_REASONS: Mapping[generation_pb2.FinishReason.ValueType, str] = {
 def write_completion(answer: Answer, *, model: str) -> dict[str, Any]:
     """The body of a unary answer; `model` stands in where the handler named none."""
     completion = answer.completion
-    return {
+    choice = {
+        "index": 0,
+        "message": _write_message(completion.message),
+        "logprobs": None,
+        "finish_reason": FINISH_REASONS.get(completion.finish_reason, "stop"),
+    }
+    written = {
         "id": completion_id(answer.head.request_id),
         "object": "chat.completion",
         "created": answer.head.created_s,
         "model": completion.model or model,
-        "choices": [
-            {
-                "index": 0,
-                "message": _write_message(completion.message),
-                "logprobs": None,
-                "finish_reason": FINISH_REASONS.get(completion.finish_reason, "stop"),
-            }
-        ],
+        "choices": [choice],
         "usage": write_usage(completion.usage) | {"quartet": facts(answer.decision, completion, answer.head)},
     }
+    more, of_choice = read_chunk(completion.extra)
+    lay_over(choice, of_choice)
+    lay_over(written, more)
+    return written
+
+
+def read_chunk(extra: message_pb2.Extra) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A provider's further members: of the whole, and of its choice."""
+    more = read_extra(extra, OPENAI)
+    choices = more.pop("choices", None)
+    return more, choices[0] if choices else {}
 
 
 def completion_id(request_id: str) -> str:
@@ -55,9 +66,10 @@ def write_usage(usage: generation_pb2.Usage) -> dict[str, Any]:
 
 
 def write_annotations(citations: Iterable[message_pb2.Citation]) -> list[dict[str, Any]]:
-    """Citations in the shape of OpenAI's own, whose address leads to the document; ours stand beside it."""
+    """Citations as their provider made them, else in the shape of OpenAI's own; ours stand beside it."""
     return [
-        {
+        read_extra(citation.extra, OPENAI)
+        or {
             "type": "url_citation",
             "url_citation": {
                 "start_index": citation.answer_start_char,
@@ -89,9 +101,27 @@ def citations_of(message: message_pb2.Message) -> list[message_pb2.Citation]:
     return [citation for part in message.parts for citation in part.citations]
 
 
+def write_call(call: message_pb2.ToolCall) -> dict[str, Any]:
+    """A call of a tool, or the first piece of one."""
+    if call.HasField("input_text"):
+        return {"id": call.id, "type": "custom", "custom": {"name": call.name, "input": call.input_text}}
+    function = {"name": call.name, "arguments": call.arguments_json}
+    return {"id": call.id, "type": "function", "function": function}
+
+
+def write_thinking(thinking: message_pb2.Thinking) -> dict[str, Any] | None:
+    """Reasoning that its model wants back, which the dialect has no member for; None where it wants none."""
+    if thinking.redacted_data:
+        return {"type": "redacted_thinking", "data": thinking.redacted_data}
+    if thinking.signature:
+        return {"type": "thinking", "thinking": thinking.text, "signature": thinking.signature}
+    return None
+
+
 def _write_message(message: message_pb2.Message) -> dict[str, Any]:
     written: dict[str, Any] = {"role": "assistant", "content": None, "refusal": None}
     calls: list[dict[str, Any]] = []
+    thoughts: list[dict[str, Any]] = []
     for part in message.parts:
         match part.WhichOneof("kind"):
             case "text":
@@ -99,11 +129,16 @@ def _write_message(message: message_pb2.Message) -> dict[str, Any]:
             case "refusal":
                 written["refusal"] = (written["refusal"] or "") + part.refusal
             case "thinking":
-                written["reasoning_content"] = written.get("reasoning_content", "") + part.thinking.text
+                if part.thinking.text:
+                    written["reasoning_content"] = written.get("reasoning_content", "") + part.thinking.text
+                if block := write_thinking(part.thinking):
+                    thoughts.append(block)
             case "tool_call":
-                call = part.tool_call
-                function = {"name": call.name, "arguments": call.arguments_json}
-                calls.append({"id": call.id, "type": "function", "function": function})
+                call = write_call(part.tool_call)
+                lay_over(call, read_extra(part.extra, OPENAI))
+                calls.append(call)
+    if thoughts:
+        written["thinking_blocks"] = thoughts
     if calls:
         written["tool_calls"] = calls
     written["annotations"] = write_annotations(citations_of(message))

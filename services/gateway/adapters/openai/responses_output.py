@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from quartet.common.v1 import generation_pb2, message_pb2
-from services.gateway.adapters.openai.response import address_of
+from services.gateway.adapters.extras import OPENAI, read_extra
+from services.gateway.adapters.openai.response import address_of, read_chunk
 from services.gateway.adapters.openai.responses_input import seal
 from services.gateway.domain.headers import Head
 
@@ -45,6 +46,13 @@ def open_text(part: message_pb2.Part | None = None) -> Item:
 def open_refusal(text: str = "") -> Item:
     """A content part with the words of a refusal."""
     return {"type": "refusal", "refusal": text}
+
+
+def read_likelihoods(of_choice: Mapping[str, Any]) -> list[Any]:
+    """The tokens' likelihoods, which Chat Completions has with the choice and Responses with the text."""
+    logprobs = of_choice.get("logprobs")
+    found = logprobs.get("content") if isinstance(logprobs, dict) else None
+    return found if isinstance(found, list) else []
 
 
 def open_call(call: message_pb2.ToolCall, head: Head, index: int) -> Item:
@@ -105,7 +113,10 @@ def write_items(message: message_pb2.Message, head: Head) -> list[Item]:
 
 
 def write_annotation(citation: message_pb2.Citation) -> dict[str, Any]:
-    """A citation in the shape of the vendor's own; ours stands beside it."""
+    """A citation as its provider made it, else in the shape of the vendor's own; ours stands beside it."""
+    if own := read_extra(citation.extra, OPENAI):
+        nested = own.pop(str(own.get("type")), {})
+        return {**own, **nested}
     return {
         "type": "url_citation",
         "start_index": citation.answer_start_char,
@@ -171,3 +182,6 @@ def end_response(
     else:
         response["completed_at"] = at_s
     response["usage"] = write_usage(completion.usage) | {"quartet": quartet}
+    more, _ = read_chunk(completion.extra)
+    if tier := more.get("service_tier"):
+        response["service_tier"] = tier

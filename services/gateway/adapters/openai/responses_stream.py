@@ -7,6 +7,7 @@ import orjson
 
 from quartet.common.v1 import decision_pb2, generation_pb2, message_pb2
 from services.gateway.adapters.openai.errors import response_error
+from services.gateway.adapters.openai.response import read_chunk
 from services.gateway.adapters.openai.responses_output import (
     COMPLETED,
     FAILED,
@@ -20,10 +21,12 @@ from services.gateway.adapters.openai.responses_output import (
     open_refusal,
     open_response,
     open_text,
+    read_likelihoods,
     status_of,
     write_annotation,
 )
 from services.gateway.domain.dispatch import Event
+from services.gateway.domain.ending import interleaved
 from services.gateway.domain.headers import Head, facts
 from services.kit.errors import QuartetError
 
@@ -74,6 +77,8 @@ class ResponseWriter:
         match delta.WhichOneof("kind"):
             case "text":
                 opened = self._turn_to("text", delta)
+                if delta.HasField("extra") and (found := read_likelihoods(read_chunk(delta.extra)[1])):
+                    return opened + self._say_likely(delta.text, found)
                 return opened + self._say(delta.text)
             case "refusal":
                 opened = self._turn_to("refusal", delta)
@@ -95,6 +100,8 @@ class ResponseWriter:
         written = self._close(keeps_message=kind in ("text", "refusal"))
         self._open = (delta.part_index, kind)
         if kind == "tool_call":
+            if not delta.tool_call.name:
+                raise interleaved()
             bare = message_pb2.ToolCall(id=delta.tool_call.id, name=delta.tool_call.name)
             if delta.tool_call.HasField("input_text"):
                 bare.input_text = ""
@@ -137,6 +144,19 @@ class ResponseWriter:
         number = self._number
         self._number += 1
         return self._before + orjson.dumps(text) + b',"sequence_number":%d}\n\n' % number
+
+    def _say_likely(self, text: str, likelihoods: list[Any]) -> bytes:
+        self._pieces.append(text)
+        item = self._output[-1]
+        item["content"][-1]["logprobs"] += likelihoods
+        return self._frame(
+            "response.output_text.delta",
+            item_id=item["id"],
+            output_index=len(self._output) - 1,
+            content_index=len(item["content"]) - 1,
+            logprobs=likelihoods,
+            delta=text,
+        )
 
     def _think(self, delta: generation_pb2.Delta) -> bytes:
         written = self._turn_to("thinking", delta)

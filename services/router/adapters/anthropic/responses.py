@@ -6,8 +6,10 @@ from typing import Any
 import orjson
 
 from quartet.common.v1 import generation_pb2 as pb
-from quartet.common.v1.message_pb2 import ROLE_ASSISTANT, Citation, Message, Part, Thinking, ToolCall
+from quartet.common.v1.message_pb2 import ROLE_ASSISTANT, Citation, Extra, Message, Part, Thinking, ToolCall
 from services.router.adapters.provider import MalformedAnswerError
+from services.router.adapters.remainder import known, pack, remainder
+from services.router.domain.catalogue import Dialect
 
 _FINISH = {
     "end_turn": pb.FINISH_REASON_STOP,
@@ -18,21 +20,47 @@ _FINISH = {
     "pause_turn": pb.FINISH_REASON_PAUSE,
     "refusal": pb.FINISH_REASON_REFUSAL,
 }
+_OTHER_REASONS = ("model_context_window_exceeded",)
+"""What a client of the dialect would not read again from the canonical reason."""
+_MESSAGE = known("id type role model content stop_reason stop_sequence usage")
+_USAGE = known(
+    "input_tokens output_tokens cache_read_input_tokens cache_creation_input_tokens",
+    output_tokens_details=known("thinking_tokens"),
+)
+_BLOCKS = {
+    "text": known("type text citations"),
+    "thinking": known("type thinking signature"),
+    "redacted_thinking": known("type data"),
+    "tool_use": known("type id name input"),
+}
+_LAST = known("type delta usage")
+_DELTAS = ("text_delta", "input_json_delta", "thinking_delta", "signature_delta", "citations_delta")
 
 
 def decode_completion(body: Any) -> pb.Completion:
     """A whole answer; raises MalformedAnswerError."""
     try:
-        parts = [part for block in body["content"] if (part := _part(block)) is not None]
+        parts = [_part(block) for block in body["content"]]
         completion = pb.Completion(
             message=Message(role=ROLE_ASSISTANT, parts=parts or [Part(text="")]),
             usage=_usage(body["usage"]),
             provider_response_id=body.get("id") or "",
+            extra=pack(_more(remainder(body, _MESSAGE), body), Dialect.ANTHROPIC),
         )
         _end(completion, body)
     except (KeyError, TypeError, AttributeError) as error:
         raise MalformedAnswerError(f"no message: {error!r}") from None
     return completion
+
+
+def _more(message: dict[str, Any], fields: Mapping[str, Any]) -> dict[str, Any]:
+    """What a message, how it ended and its usage say beyond the canonical form."""
+    reason = fields.get("stop_reason")
+    if reason in _OTHER_REASONS or (reason and reason not in _FINISH):
+        message["stop_reason"] = reason
+    if of_usage := remainder(fields["usage"], _USAGE):
+        message["usage"] = of_usage
+    return message
 
 
 def _end(completion: pb.Completion, fields: Mapping[str, Any]) -> None:
@@ -61,20 +89,23 @@ def _usage(usage: Mapping[str, Any]) -> pb.Usage:
     )
 
 
-def _part(block: Mapping[str, Any]) -> Part | None:
-    """The part for a block; None for kinds that the canonical form does not have."""
-    match block["type"]:
+def _part(block: Mapping[str, Any]) -> Part:
+    kind = block["type"]
+    if kind not in _BLOCKS:
+        return Part(opaque=pack(block, Dialect.ANTHROPIC))
+    part = Part(extra=pack(remainder(block, _BLOCKS[kind]), Dialect.ANTHROPIC))
+    match kind:
         case "text":
-            return Part(text=block["text"], citations=map(_citation, block.get("citations") or ()))
+            part.text = block["text"]
+            part.citations.extend(map(_citation, block.get("citations") or ()))
         case "thinking":
-            return Part(thinking=Thinking(text=block["thinking"], signature=block["signature"]))
+            part.thinking.MergeFrom(Thinking(text=block["thinking"], signature=block["signature"]))
         case "redacted_thinking":
-            return Part(thinking=Thinking(redacted_data=block["data"]))
+            part.thinking.redacted_data = block["data"]
         case "tool_use":
             arguments = orjson.dumps(block["input"]).decode()
-            return Part(tool_call=ToolCall(id=block["id"], name=block["name"], arguments_json=arguments))
-        case _:
-            return None
+            part.tool_call.MergeFrom(ToolCall(id=block["id"], name=block["name"], arguments_json=arguments))
+    return part
 
 
 def _citation(citation: Mapping[str, Any]) -> Citation:
@@ -83,6 +114,8 @@ def _citation(citation: Mapping[str, Any]) -> Citation:
         quote=citation.get("cited_text") or "",
         start_char=citation.get("start_char_index") or 0,
         end_char=citation.get("end_char_index") or 0,
+        source=citation.get("url") or citation.get("source") or "",
+        extra=pack(citation, Dialect.ANTHROPIC),
     )
 
 
@@ -93,8 +126,13 @@ class StreamDecoder:
         self.is_finished = False
         self._id = ""
         self._usage: dict[str, Any] = {}
-        self._end: Mapping[str, Any] = {}
+        self._end: dict[str, Any] = {}
+        self._message: dict[str, Any] = {}
+        """What the message says beyond the canonical form."""
         self._indexes: dict[int, int] = {}
+        self._opaque: set[int] = set()
+        self._unsaid: dict[int, dict[str, Any]] = {}
+        """What a block says beyond the canonical form, until its first delta."""
 
     def feed(self, event: Mapping[str, Any]) -> Iterator[pb.Delta]:
         """The deltas of an event; raises MalformedAnswerError."""
@@ -104,11 +142,15 @@ class StreamDecoder:
                     yield from self._continue(event["index"], event["delta"])
                 case "content_block_start":
                     yield from self._begin(event["index"], event["content_block"])
+                case "content_block_stop":
+                    yield from self._close(event["index"])
                 case "message_start":
                     self._id = event["message"]["id"]
+                    self._message = remainder(event["message"], _MESSAGE)
                     self._usage.update(event["message"]["usage"])
                 case "message_delta":
-                    self._end = event["delta"]
+                    self._end = dict(event["delta"])
+                    self._message |= remainder(self._end, _MESSAGE) | remainder(event, _LAST)
                     counts = event.get("usage") or {}
                     self._usage.update((name, count) for name, count in counts.items() if count is not None)
                 case "message_stop":
@@ -123,34 +165,57 @@ class StreamDecoder:
 
     def completion(self) -> pb.Completion:
         """The end of the answer, without its message."""
-        completion = pb.Completion(usage=_usage(self._usage), provider_response_id=self._id)
+        more = _more(self._message, {**self._end, "usage": self._usage})
+        completion = pb.Completion(
+            usage=_usage(self._usage),
+            provider_response_id=self._id,
+            extra=pack(more, Dialect.ANTHROPIC),
+        )
         _end(completion, self._end)
         return completion
 
     def _begin(self, index: int, block: Mapping[str, Any]) -> Iterator[pb.Delta]:
         kind = block["type"]
-        if kind not in ("text", "thinking", "redacted_thinking", "tool_use"):
-            return
         place = self._indexes[index] = len(self._indexes)
+        if kind not in _BLOCKS:
+            self._opaque.add(index)
+            yield pb.Delta(opaque=pack(block, Dialect.ANTHROPIC), part_index=place)
+            return
+        if more := remainder(block, _BLOCKS[kind]):
+            self._unsaid[index] = more
         if kind == "tool_use":
-            yield pb.Delta(tool_call=ToolCall(id=block["id"], name=block["name"]), part_index=place)
+            yield self._say(index, pb.Delta(tool_call=ToolCall(id=block["id"], name=block["name"])))
         elif kind == "redacted_thinking":
-            yield pb.Delta(thinking=Thinking(redacted_data=block["data"]), part_index=place)
+            yield self._say(index, pb.Delta(thinking=Thinking(redacted_data=block["data"])))
         elif block.get(kind):
             yield from self._continue(index, {"type": f"{kind}_delta", kind: block[kind]})
 
     def _continue(self, index: int, delta: Mapping[str, Any]) -> Iterator[pb.Delta]:
-        place = self._indexes.get(index)
-        if place is None:
+        if index not in self._indexes:
             return
-        match delta["type"]:
+        kind = delta["type"]
+        if index in self._opaque or kind not in _DELTAS:
+            yield self._say(index, pb.Delta(opaque=pack(delta, Dialect.ANTHROPIC)))
+            return
+        match kind:
             case "text_delta" if delta["text"]:
-                yield pb.Delta(text=delta["text"], part_index=place)
+                yield self._say(index, pb.Delta(text=delta["text"]))
             case "input_json_delta" if delta["partial_json"]:
-                yield pb.Delta(tool_call=ToolCall(arguments_json=delta["partial_json"]), part_index=place)
+                yield self._say(index, pb.Delta(tool_call=ToolCall(arguments_json=delta["partial_json"])))
             case "thinking_delta" if delta["thinking"]:
-                yield pb.Delta(thinking=Thinking(text=delta["thinking"]), part_index=place)
+                yield self._say(index, pb.Delta(thinking=Thinking(text=delta["thinking"])))
             case "signature_delta":
-                yield pb.Delta(thinking=Thinking(signature=delta["signature"]), part_index=place)
+                yield self._say(index, pb.Delta(thinking=Thinking(signature=delta["signature"])))
             case "citations_delta":
-                yield pb.Delta(citation=_citation(delta["citation"]), part_index=place)
+                yield self._say(index, pb.Delta(citation=_citation(delta["citation"])))
+
+    def _close(self, index: int) -> Iterator[pb.Delta]:
+        """A text block without words still says what it says beside them."""
+        if index in self._unsaid:
+            yield self._say(index, pb.Delta(text=""))
+
+    def _say(self, index: int, delta: pb.Delta) -> pb.Delta:
+        delta.part_index = self._indexes[index]
+        if self._unsaid and (more := self._unsaid.pop(index, None)):
+            delta.extra.MergeFrom(pack(more, Dialect.ANTHROPIC) or Extra())
+        return delta

@@ -2,6 +2,7 @@
 
 import base64
 import itertools
+import mimetypes
 from collections.abc import Iterator
 from typing import Any
 
@@ -105,7 +106,7 @@ def _messages(request: ModelRequest) -> Iterator[dict[str, Any]]:
     numbers = PassageNumbers()
     for turn in request.messages:
         if turn.role == ROLE_ASSISTANT:
-            yield _assistant(turn)
+            yield from _assistant(turn)
             continue
         results = [part.tool_result for part in turn.parts if part.WhichOneof("kind") == "tool_result"]
         for result in results:
@@ -125,12 +126,13 @@ def _messages(request: ModelRequest) -> Iterator[dict[str, Any]]:
             yield message if results else add_extra(message, turn.extra, Dialect.OPENAI)
 
 
-def _assistant(turn: Message) -> dict[str, Any]:
+def _assistant(turn: Message) -> Iterator[dict[str, Any]]:
+    """One message; none of a turn that holds nothing in this dialect, such as another maker's reasoning."""
     message: dict[str, Any] = {"role": "assistant"}
     said = [block for part in turn.parts if (block := _said(part)) is not None]
     calls = [_call(part) for part in turn.parts if part.WhichOneof("kind") == "tool_call"]
     refusals = [part.refusal for part in turn.parts if part.WhichOneof("kind") == "refusal"]
-    if said or not (calls or refusals):
+    if said:
         message["content"] = _shorten(said)
     if refusals:
         message["refusal"] = "\n".join(refusals)
@@ -138,7 +140,9 @@ def _assistant(turn: Message) -> dict[str, Any]:
         message["tool_calls"] = calls
     if turn.name:
         message["name"] = turn.name
-    return add_extra(message, turn.extra, Dialect.OPENAI)
+    add_extra(message, turn.extra, Dialect.OPENAI)
+    if said or refusals or calls or turn.extra.dialect == Dialect.OPENAI.value:
+        yield message
 
 
 def _said(part: Part) -> dict[str, Any] | None:
@@ -193,7 +197,8 @@ def _content(part: Part, numbers: PassageNumbers) -> dict[str, Any] | None:
 def _file(document: Media) -> dict[str, str]:
     if document.WhichOneof("source") == "file_id":
         return {"file_id": document.file_id}
-    return {"filename": document.filename or "document.pdf", "file_data": _data_url(document)}
+    name = document.filename or f"document{mimetypes.guess_extension(document.mime_type) or '.pdf'}"
+    return {"filename": name, "file_data": _data_url(document)}
 
 
 def _data_url(media: Media) -> str:

@@ -71,7 +71,7 @@ async def test_a_failing_model_gives_way_to_the_next_of_the_route(
         (401, FailedPrecondition, "PROVIDER_KEY_REFUSED"),
         (403, FailedPrecondition, "PROVIDER_KEY_REFUSED"),
         (404, NotFound, "PROVIDER_MODEL_NOT_FOUND"),
-        (413, InvalidArgument, "PROVIDER_REFUSED"),
+        (413, InvalidArgument, "REQUEST_TOO_LARGE"),
         (429, ResourceExhausted, "PROVIDER_RATE_LIMITED"),
         (500, Unavailable, "PROVIDER_UNAVAILABLE"),
         (529, Unavailable, "PROVIDER_UNAVAILABLE"),

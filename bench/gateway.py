@@ -50,6 +50,14 @@ WINDOW = 1000
 CLIENTS = 32
 DELTAS = 200
 LIMIT = 100
+QUOTAS = (
+    "requests_per_minute",
+    "tokens_per_minute",
+    "tokens_per_day",
+    "micro_usd_per_day",
+    "micro_usd_per_month",
+    "concurrent_calls",
+)
 QUESTION = "Name a prime number, please."
 LONG = "The tenant gives notice of two months, in writing, before the end of the term. " * 40
 """3,200 characters, some 700 tokens: over the key's limit, below the model's window."""
@@ -119,17 +127,28 @@ async def stores() -> AsyncIterator[tuple[str, str]]:
 
 
 @asynccontextmanager
-async def keys(database_url: str) -> AsyncIterator[tuple[str, str]]:
-    """A key without a limit of its own, and one with LIMIT tokens a request."""
+async def keys(database_url: str) -> AsyncIterator[dict[str, str]]:
+    """Keys limited in nothing, in LIMIT tokens a request, in all six quotas, and to no request at all."""
     with tempfile.TemporaryDirectory() as folder:
-        free = await ensure_dev_key(database_url, Path(folder) / "free.key")
-        limited = await ensure_dev_key(database_url, Path(folder) / "limited.key")
+        made = {
+            name: await ensure_dev_key(database_url, Path(folder) / f"{name}.key")
+            for name in ("free", "limited", "counted", "barred")
+        }
+        settings = ", ".join(f"{name} = 1000000000" for name in QUOTAS)
         async with await psycopg.AsyncConnection.connect(database_url) as connection:
             await connection.execute(
-                "update gateway.api_keys set input_tokens_per_request = %s where id = %s",
-                (LIMIT, key_id_of(limited)),
+                f"update gateway.api_keys set {settings} where id = %s",  # noqa: S608
+                (key_id_of(made["counted"]),),
             )
-        yield free, limited
+            await connection.execute(
+                "update gateway.api_keys set requests_per_minute = 0 where id = %s",
+                (key_id_of(made["barred"]),),
+            )
+            await connection.execute(
+                "update gateway.api_keys set input_tokens_per_request = %s where id = %s",
+                (LIMIT, key_id_of(made["limited"])),
+            )
+        yield made
 
 
 @asynccontextmanager
@@ -227,7 +246,7 @@ async def measure(options: argparse.Namespace) -> None:
     chosen = dict(pair.split("=", 1) for pair in options.set)
     async with (
         stores() as (database_url, redis_url),
-        keys(database_url) as (free, limited),
+        keys(database_url) as secrets,
         serve(Binding(ROUTER, Router())) as router,
         running("-m", "bench.gateway", "--bare") as (bare_pid, bare_address),
         running(
@@ -236,13 +255,14 @@ async def measure(options: argparse.Namespace) -> None:
             DATABASE_URL=database_url,
             REDIS_URL=redis_url,
             GATEWAY_ROUTER_ADDRESS=router.address,
+            GATEWAY_ACCOUNT_TIMEOUT_S="5",  # on a busy machine Redis itself may wait for its turn
             **chosen,
         ) as (pid, address),
     ):
         clients = {name: remote(name, address) for name in (NATIVE, OPENAI, ANTHROPIC, HEALTH)}
         bare = {name: remote(name, bare_address) for name in (NATIVE, HEALTH)}
-        rows = [(bare_pid, *row) for row in bare_tasks(bare, limited)]
-        rows += [(pid, *row) for row in tasks(clients, free, limited)]
+        rows = [(bare_pid, *row) for row in bare_tasks(bare, secrets["limited"])]
+        rows += [(pid, *row) for row in tasks(clients, secrets)]
         try:
             for pid, name, per, task in rows:
                 if options.only not in name:
@@ -279,9 +299,10 @@ def bare_tasks(clients: dict[str, Any], key: str) -> list[tuple[str, int, Task]]
     ]
 
 
-def tasks(clients: dict[str, Any], free: str, limited: str) -> list[tuple[str, int, Task]]:
+def tasks(clients: dict[str, Any], secrets: dict[str, str]) -> list[tuple[str, int, Task]]:
     """What is measured: its name, by how many the cost is divided, and how it is done once."""
     native, openai, anthropic = clients[NATIVE], clients[OPENAI], clients[ANTHROPIC]
+    free, limited, counted = secrets["free"], secrets["limited"], secrets["counted"]
 
     def unary(text: str, key: str) -> Task:
         request = gateway_pb2.GenerateRequest(generation=generation(text))
@@ -290,9 +311,9 @@ def tasks(clients: dict[str, Any], free: str, limited: str) -> list[tuple[str, i
     def posted(client: Any, method: str, request: HttpBody, key: str) -> Task:
         return lambda: read(getattr(client, method)(request, a_call(key)))
 
-    def streamed() -> Awaitable[int]:
+    def streamed(key: str) -> Task:
         request = gateway_pb2.StreamGenerateRequest(generation=generation(QUESTION))
-        return read(native.stream_generate(request, a_call(free)))
+        return lambda: read(native.stream_generate(request, a_call(key)))
 
     unknown, wrong = make_text("qk_0123456789ab"), make_text(key_id_of(free))
     return [
@@ -310,11 +331,14 @@ def tasks(clients: dict[str, Any], free: str, limited: str) -> list[tuple[str, i
         ),
         ("refused: a known key's wrong secret, native", 1, refusal(native, QUESTION, wrong)),
         ("refused: an unknown key, looked up, native", 1, refusal(native, QUESTION, unknown)),
+        ("refused: over a quota, native", 1, refusal(native, QUESTION, secrets["barred"])),
         ("answered: unary, native", 1, unary(QUESTION, free)),
+        ("answered: unary, native, with six quotas", 1, unary(QUESTION, counted)),
         ("answered: unary, 700 tokens counted, native", 1, unary(LONG, free)),
         ("answered: unary, OpenAI", 1, posted(openai, "create_chat_completion", body(QUESTION), free)),
         ("answered: unary, Anthropic", 1, posted(anthropic, "create_message", body(QUESTION), free)),
-        (f"streamed: an event of {DELTAS}, native", DELTAS, streamed),
+        (f"streamed: an event of {DELTAS}, native", DELTAS, streamed(free)),
+        (f"streamed: an event of {DELTAS}, native, with six quotas", DELTAS, streamed(counted)),
         (
             f"streamed: an event of {DELTAS}, OpenAI",
             DELTAS,

@@ -26,6 +26,8 @@ SOCKET_TIMEOUT_S = 2.0
 REST_S = 1.0
 """After a failure nothing is asked for this long; then it is tried again."""
 MAX_BATCH = 256
+LATE_TURNS = 20
+"""Turns of the loop, less than a millisecond of an idle one, in which an answer may still be read."""
 MAX_WAITING = 20_000
 """Commands that nobody waits for, kept while Redis is away; more are dropped: their accounts run out."""
 
@@ -83,12 +85,12 @@ class Commands:
         self._waiting.append(command)
         self._wake()
         try:
-            # In two parts: when the loop itself was late, the answer may be there and only not read yet.
-            for part in (0.8, 0.2):
-                if not answer.done():
-                    await asyncio.wait([answer], timeout=timeout_s * part)
-            if answer.done():
-                return answer.result()
+            await asyncio.wait([answer], timeout=timeout_s)
+            # When the loop itself was late, the answer is there and only not read yet.
+            for _ in range(LATE_TURNS):
+                if answer.done():
+                    return answer.result()
+                await asyncio.sleep(0)
         finally:
             answer.cancel()
         self._rest("no answer in time")

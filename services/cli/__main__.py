@@ -4,6 +4,7 @@ import typer
 
 from services.cli.commands import (
     ask,
+    audit,
     certs,
     chat,
     documents,
@@ -20,6 +21,7 @@ from services.cli.commands import (
     savings,
     serve,
     status,
+    tenants,
     up,
     usage,
 )
@@ -45,6 +47,7 @@ app.command()(status.status)
 app.command()(models.models)
 app.command()(usage.usage)
 app.command()(savings.savings)
+app.command()(audit.audit)
 app.command()(rate.rate)
 app.command()(documents.collections)
 app.command()(documents.search)
@@ -53,6 +56,7 @@ app.add_typer(jobs.app, name="jobs")
 app.add_typer(keys.app, name="keys")
 app.add_typer(router.app, name="router")
 app.add_typer(runs.app, name="runs")
+app.add_typer(tenants.app, name="tenants")
 
 
 def main() -> None:

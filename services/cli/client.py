@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from grpc_health.v1 import health_pb2  # type: ignore[import-untyped]
 
-from quartet.gateway.v1 import document_pb2, gateway_pb2, key_pb2, run_pb2
+from quartet.gateway.v1 import document_pb2, gateway_pb2, key_pb2, run_pb2, tenant_pb2
 from services.cli.settings import ClientSettings
 from services.kit.call import Call
 from services.kit.channel import Channel
@@ -115,6 +115,30 @@ class Keys(Protocol):
         self, request: key_pb2.RevokeKeyRequest, call: Call
     ) -> key_pb2.RevokeKeyResponse: ...
 
+    async def list_audit_entries(
+        self, request: key_pb2.ListAuditEntriesRequest, call: Call
+    ) -> key_pb2.ListAuditEntriesResponse: ...
+
+
+class Tenants(Protocol):
+    """`quartet.gateway.v1.TenantService`."""
+
+    async def create_tenant(
+        self, request: tenant_pb2.CreateTenantRequest, call: Call
+    ) -> tenant_pb2.CreateTenantResponse: ...
+
+    async def list_tenants(
+        self, request: tenant_pb2.ListTenantsRequest, call: Call
+    ) -> tenant_pb2.ListTenantsResponse: ...
+
+    async def set_tenant_limits(
+        self, request: tenant_pb2.SetTenantLimitsRequest, call: Call
+    ) -> tenant_pb2.SetTenantLimitsResponse: ...
+
+    async def delete_tenant(
+        self, request: tenant_pb2.DeleteTenantRequest, call: Call
+    ) -> tenant_pb2.DeleteTenantResponse: ...
+
 
 class Usage(Protocol):
     """`quartet.gateway.v1.KeyService`, as far as it tells what was used."""
@@ -138,6 +162,7 @@ class Client:
         self.documents: Documents = remote("quartet.gateway.v1.DocumentService", channel)
         self.runs: Runs = remote("quartet.gateway.v1.RunService", channel)
         self.keys: Keys = remote("quartet.gateway.v1.KeyService", channel)
+        self.tenants: Tenants = remote("quartet.gateway.v1.TenantService", channel)
         self.usage: Usage = remote("quartet.gateway.v1.KeyService", channel)
         self.health: Health = remote("grpc.health.v1.Health", channel)
         self._metadata = {"authorization": f"Bearer {key}"} if key else {}

@@ -9,7 +9,8 @@ from rich.console import Console
 from quartet.common.v1.document_pb2 import Collection, Document
 from quartet.common.v1.run_pb2 import Run
 from quartet.gateway.v1.gateway_pb2 import Model, PolicyComparison
-from quartet.gateway.v1.key_pb2 import Key, UsageRow
+from quartet.gateway.v1.key_pb2 import AuditEntry, Key, UsageRow
+from quartet.gateway.v1.tenant_pb2 import Tenant
 from services.cli.progress import counted, state_of, stop_reason_of
 from services.cli.render import print_table, printable, usd
 
@@ -92,6 +93,31 @@ def print_keys(out: Console, keys: Iterable[Key], now: datetime) -> None:
             moment(one.expire_time) or "never",
         )
         for one in keys
+    )
+    print_table(out, columns, rows)
+
+
+def print_tenants(out: Console, tenants: Iterable[Tenant]) -> None:
+    """Tenants with what they may use."""
+    columns = ("tenant", "name", "state", "limits", "created")
+    rows = (
+        (
+            one.id,
+            one.name,
+            "being deleted" if one.HasField("delete_time") else "live",
+            ", ".join(f"{limit.name}={value}" for limit, value in one.limits.ListFields()) or "limits.yaml's",
+            moment(one.create_time),
+        )
+        for one in tenants
+    )
+    print_table(out, columns, rows)
+
+
+def print_audit(out: Console, entries: Iterable[AuditEntry]) -> None:
+    """Changes with who made them."""
+    columns = ("time", "tenant", "by", "action", "of", "details")
+    rows = (
+        (moment(one.time), one.tenant, one.key_id, one.action, one.subject, one.details) for one in entries
     )
     print_table(out, columns, rows)
 

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from quartet.gateway.v1 import key_pb2
+from quartet.gateway.v1 import key_pb2, tenant_pb2
 from quartet.orchestrator.v1 import orchestrator_pb2
 from quartet.pipeline.v1 import pipeline_pb2
 from quartet.router.v1 import router_pb2
@@ -62,7 +62,7 @@ class KeyRegister(Protocol):
     async def create(
         self, by: Identity, key: ApiKey, *, name: str, lifetime: timedelta | None, limits: key_pb2.Limits
     ) -> key_pb2.Key:
-        """Keeps a new key of `by`'s tenant; without a lifetime it lives until it is revoked."""
+        """Keeps a new key, which without a lifetime lives until revoked; raises NotFound for its tenant."""
         ...
 
     async def get(self, tenant: str, key_id: str) -> key_pb2.Key:
@@ -97,6 +97,50 @@ class Accounts(Protocol):
 
     def release(self, account: str) -> None:
         """Leaves an account to another owner."""
+        ...
+
+
+class TenantRegister(Protocol):
+    """Where operators change tenants; what `KeyRegister` says of changes holds here, too."""
+
+    async def create(
+        self, by: Identity, tenant_id: str, *, name: str, limits: key_pb2.Limits
+    ) -> tenant_pb2.Tenant:
+        """Makes a tenant; raises AlreadyExists."""
+        ...
+
+    async def page(self, *, after: str, limit: int) -> list[tenant_pb2.Tenant]:
+        """Tenants by id, from the first one after `after`."""
+        ...
+
+    async def set_limits(self, by: Identity, tenant_id: str, limits: key_pb2.Limits) -> tenant_pb2.Tenant:
+        """Replaces a tenant's limits; raises NotFound."""
+        ...
+
+    async def end(self, by: Identity, tenant_id: str) -> None:
+        """Ends a tenant's keys, once; raises NotFound for one that never was."""
+        ...
+
+    async def remove(self, tenant_id: str) -> None:
+        """Removes a tenant that was ended, with its keys."""
+        ...
+
+
+class TenantEntries(Protocol):
+    """What is kept of tenants outside the services' databases."""
+
+    async def delete(self, tenant: str) -> int:
+        """Removes it and gives the number of entries; raises Unavailable."""
+        ...
+
+
+class Audit(Protocol):
+    """Who changed keys and tenants."""
+
+    async def page(
+        self, tenant: str | None, *, action: str, subject: str, before: int | None, limit: int
+    ) -> list[tuple[int, key_pb2.AuditEntry]]:
+        """Numbered entries below a number, newest first, of a tenant or of all; raises Unavailable."""
         ...
 
 
@@ -176,6 +220,10 @@ class Router(Protocol):
         self, request: router_pb2.ComparePoliciesRequest, call: Call
     ) -> router_pb2.ComparePoliciesResponse: ...
 
+    async def delete_tenant_data(
+        self, request: router_pb2.DeleteTenantDataRequest, call: Call
+    ) -> router_pb2.DeleteTenantDataResponse: ...
+
 
 class Pipeline(Protocol):
     """`quartet.pipeline.v1.PipelineService`: running, searching, and what is passed through for documents."""
@@ -234,6 +282,10 @@ class Pipeline(Protocol):
         self, request: pipeline_pb2.DeleteDocumentRequest, call: Call
     ) -> pipeline_pb2.DeleteDocumentResponse: ...
 
+    async def delete_tenant_data(
+        self, request: pipeline_pb2.DeleteTenantDataRequest, call: Call
+    ) -> pipeline_pb2.DeleteTenantDataResponse: ...
+
 
 class Orchestrator(Protocol):
     """`quartet.orchestrator.v1.OrchestratorService`, as far as the gateway calls it."""
@@ -261,3 +313,7 @@ class Orchestrator(Protocol):
     def stream_execute(
         self, request: orchestrator_pb2.StreamExecuteRequest, call: Call
     ) -> AsyncGenerator[orchestrator_pb2.StreamExecuteResponse]: ...
+
+    async def delete_tenant_data(
+        self, request: orchestrator_pb2.DeleteTenantDataRequest, call: Call
+    ) -> orchestrator_pb2.DeleteTenantDataResponse: ...

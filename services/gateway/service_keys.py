@@ -2,7 +2,7 @@ from datetime import UTC, datetime
 
 from quartet.gateway.v1 import key_pb2
 from services.gateway.domain.front import Front
-from services.gateway.domain.identity import KEYS_SCOPE, Identity
+from services.gateway.domain.identity import KEYS_SCOPE, TENANTS_SCOPE, Identity
 from services.gateway.domain.keys import make_key, make_text
 from services.gateway.domain.keys_order import (
     DEFAULT_PAGE_SIZE,
@@ -10,29 +10,42 @@ from services.gateway.domain.keys_order import (
     read_lifetime,
     read_limits,
     read_name,
+    read_number_token,
     read_overlap,
     read_page_token,
 )
 from services.gateway.domain.keys_scopes import check_grant, read_scopes
+from services.gateway.domain.tenants_order import read_tenant_id
 from services.gateway.domain.usage_order import read_period
-from services.gateway.ports import KeyRegister, Usage
+from services.gateway.ports import Audit, KeyRegister, Usage
 from services.kit.call import Call
 from services.kit.errors import PermissionDenied
 
 
 class KeyService:
-    """`quartet.gateway.v1.KeyService`: keys and usage of the caller's tenant, and of no other."""
+    """`quartet.gateway.v1.KeyService`: keys, usage and changes of the caller's tenant.
 
-    def __init__(self, front: Front, register: KeyRegister, usage: Usage) -> None:
+    Of other tenants operators alone see the changes, and make keys for them.
+    """
+
+    def __init__(self, front: Front, register: KeyRegister, usage: Usage, audit: Audit) -> None:
         self._front = front
         self._register = register
         self._usage = usage
+        self._audit = audit
 
     async def create_key(self, request: key_pb2.CreateKeyRequest, call: Call) -> key_pb2.CreateKeyResponse:
-        by = await self._enter(call, "CreateKey")
+        caller = await self._front.enter(call, "CreateKey")
+        by, tenant = caller.key, request.tenant or caller.key.tenant
         scopes = read_scopes(request.scopes)
-        check_grant(by.scopes, scopes)
-        key, text = make_key(tenant=by.tenant, scopes=scopes)
+        if tenant == by.tenant:
+            _need_keys_scope(by)
+            check_grant(by.scopes, scopes)
+        else:
+            _need_tenants_scope(by)
+            # Whoever makes tenants may have them manage themselves.
+            check_grant(by.scopes | {KEYS_SCOPE}, scopes)
+        key, text = make_key(tenant=read_tenant_id(tenant), scopes=scopes)
         made = await self._register.create(
             by,
             key,
@@ -72,12 +85,43 @@ class KeyService:
         rows = await self._usage.sum_up(by.tenant, start, end, request.group_by)
         return key_pb2.GetUsageResponse(rows=rows)
 
+    async def list_audit_entries(
+        self, request: key_pb2.ListAuditEntriesRequest, call: Call
+    ) -> key_pb2.ListAuditEntriesResponse:
+        key = (await self._front.enter(call, "ListAuditEntries")).key
+        if not key.allows_tenants():
+            _need_keys_scope(key)
+        size = request.page_size or DEFAULT_PAGE_SIZE
+        entries = await self._audit.page(
+            None if key.allows_tenants() else key.tenant,
+            action=request.action,
+            subject=request.subject,
+            before=read_number_token(request.page_token),
+            limit=size + 1,
+        )
+        token = str(entries[size - 1][0]) if len(entries) > size else ""
+        page = [entry for _, entry in entries[:size]]
+        return key_pb2.ListAuditEntriesResponse(entries=page, next_page_token=token)
+
     async def _enter(self, call: Call, rpc: str) -> Identity:
         caller = await self._front.enter(call, rpc)
-        if not caller.key.allows_keys():
-            raise PermissionDenied(
-                "this key may not manage keys or see usage: use one with the scope `keys`",
-                reason="SCOPE_MISSING",
-                metadata={"scope": KEYS_SCOPE},
-            )
+        _need_keys_scope(caller.key)
         return caller.key
+
+
+def _need_keys_scope(key: Identity) -> None:
+    if not key.allows_keys():
+        raise PermissionDenied(
+            "this key may not manage keys or see usage: use one with the scope `keys`",
+            reason="SCOPE_MISSING",
+            metadata={"scope": KEYS_SCOPE},
+        )
+
+
+def _need_tenants_scope(key: Identity) -> None:
+    if not key.allows_tenants():
+        raise PermissionDenied(
+            "this key may not make keys for another tenant: leave `tenant` out, or use an operator's key",
+            reason="SCOPE_MISSING",
+            metadata={"scope": TENANTS_SCOPE},
+        )

@@ -2,12 +2,21 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from psycopg_pool import AsyncConnectionPool
 
-from quartet.gateway.v1 import anthropic_pb2, document_pb2, gateway_pb2, key_pb2, openai_pb2, run_pb2
+from quartet.gateway.v1 import (
+    anthropic_pb2,
+    document_pb2,
+    gateway_pb2,
+    key_pb2,
+    openai_pb2,
+    run_pb2,
+    tenant_pb2,
+)
 from quartet.orchestrator.v1 import orchestrator_pb2
 from quartet.pipeline.v1 import pipeline_pb2
 from quartet.router.v1 import router_pb2
@@ -15,10 +24,13 @@ from services.gateway.adapters.jwt.key_set import KeySet
 from services.gateway.adapters.jwt.key_sources import key_source
 from services.gateway.adapters.jwt.tokens import Issuer, JwtReader, read_algorithms
 from services.gateway.adapters.limits_file import read_limits
+from services.gateway.adapters.postgres.audit import PostgresAudit
 from services.gateway.adapters.postgres.key_register import PostgresKeyRegister
 from services.gateway.adapters.postgres.keys import LOOKUP_TIMEOUT_S, PostgresKeys
+from services.gateway.adapters.postgres.tenant_register import PostgresTenantRegister
 from services.gateway.adapters.postgres.usage import PostgresUsage
 from services.gateway.adapters.redis.response_log import RedisResponseLog
+from services.gateway.adapters.redis.tenant_entries import RedisTenantEntries
 from services.gateway.adapters.vocabularies import counter_of
 from services.gateway.adapters.watched_router import WatchedRouter
 from services.gateway.domain.admission import Admission
@@ -31,17 +43,31 @@ from services.gateway.domain.models import Models
 from services.gateway.domain.quotas import Quotas
 from services.gateway.domain.response_log import ResponseLog
 from services.gateway.domain.responses import Responses
+from services.gateway.domain.tenant_removal import Removal
 from services.gateway.domain.tokens.counter import TokenCounter
 from services.gateway.domain.tokens.counting import Vocabulary
 from services.gateway.domain.tokens.gauge import TokenGauge
 from services.gateway.domain.vigil import Vigil
-from services.gateway.ports import Accounts, Jwts, KeyRegister, Keys, Orchestrator, Pipeline, Router, Usage
+from services.gateway.ports import (
+    Accounts,
+    Audit,
+    Jwts,
+    KeyRegister,
+    Keys,
+    Orchestrator,
+    Pipeline,
+    Router,
+    TenantEntries,
+    TenantRegister,
+    Usage,
+)
 from services.gateway.service import GatewayService
 from services.gateway.service_anthropic import AnthropicService
 from services.gateway.service_documents import DocumentService
 from services.gateway.service_keys import KeyService
 from services.gateway.service_openai import OpenAIService
 from services.gateway.service_runs import RunService
+from services.gateway.service_tenants import TenantService
 from services.gateway.settings import Settings
 from services.kit import telemetry
 from services.kit.accounts.store import Accounts as RedisAccounts
@@ -54,8 +80,20 @@ PIPELINE = pipeline_pb2.DESCRIPTOR.services_by_name["PipelineService"].full_name
 ORCHESTRATOR = orchestrator_pb2.DESCRIPTOR.services_by_name["OrchestratorService"].full_name
 _NATIVE = gateway_pb2.DESCRIPTOR.services_by_name["GatewayService"]
 KEYS = key_pb2.DESCRIPTOR.services_by_name["KeyService"].full_name
+TENANTS = tenant_pb2.DESCRIPTOR.services_by_name["TenantService"].full_name
 
 log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Records:
+    """What is kept of keys and tenants, beside what each call looks up."""
+
+    keys: KeyRegister
+    tenants: TenantRegister
+    audit: Audit
+    usage: Usage
+    entries: TenantEntries | None = None
 
 
 @asynccontextmanager
@@ -91,8 +129,13 @@ async def build(settings: Settings, peers: Mapping[str, object] = {}) -> AsyncIt
             peer(ORCHESTRATOR, settings.orchestrator_address),
             models=models,
             responses=responses,
-            register=PostgresKeyRegister(pool),
-            usage=PostgresUsage(pool),
+            records=Records(
+                keys=PostgresKeyRegister(pool),
+                tenants=PostgresTenantRegister(pool),
+                audit=PostgresAudit(pool),
+                usage=PostgresUsage(pool),
+                entries=_tenant_entries(settings, stack),
+            ),
             capacity=capacity,
             vigil=vigil,
             jwts=_open_jwts(settings, stack),
@@ -109,14 +152,13 @@ def assemble(
     *,
     models: Models | None = None,
     responses: ResponseLog | None = None,
-    register: KeyRegister | None = None,
-    usage: Usage | None = None,
+    records: Records | None = None,
     capacity: Capacity | None = None,
     vigil: Vigil | None = None,
     jwts: Jwts | None = None,
     accounts: Accounts | None = None,
 ) -> list[Binding]:
-    """The bindings on given neighbours; `KeyService` only with a register and a ledger.
+    """The bindings on given neighbours; `KeyService` and `TenantService` only with records.
 
     Capacity and vigil do nothing by themselves: their owner has them watch.
     """
@@ -153,8 +195,13 @@ def assemble(
         Binding(contract.full_name, service, public=True, drain=drains.get(contract))
         for contract, service in services.items()
     ]
-    if register is not None and usage is not None:
-        bindings.append(Binding(KEYS, KeyService(front, register, usage), public=True))
+    if records is not None:
+        keeping = KeyService(front, records.keys, records.usage, records.audit)
+        removal = Removal(records.tenants, router, pipeline, orchestrator, records.entries)
+        bindings += [
+            Binding(KEYS, keeping, public=True),
+            Binding(TENANTS, TenantService(front, records.tenants, removal), public=True),
+        ]
     return bindings
 
 
@@ -195,6 +242,14 @@ async def _open_accounts(settings: Settings, stack: AsyncExitStack) -> RedisAcco
     stack.push_async_callback(accounts.shut)
     await accounts.start()
     return accounts
+
+
+def _tenant_entries(settings: Settings, stack: AsyncExitStack) -> TenantEntries | None:
+    if not settings.redis_url:
+        return None
+    entries = RedisTenantEntries(settings.redis_url)
+    stack.push_async_callback(entries.close)
+    return entries
 
 
 def _capacity(settings: Settings) -> Capacity:

@@ -1,6 +1,6 @@
 """What the orchestrator needs from the outside world."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -112,6 +112,15 @@ class RunStore(Protocol):
     async def request_cancel(self, tenant: str, run_id: str) -> run_pb2.Run:
         """Marks a run to be stopped, and says so to its executor. Raises NotFound."""
 
+    async def cancel_all(self, tenant: str) -> int:
+        """Marks all runs of a tenant to be stopped; gives how many are still under way."""
+
+    async def ended(self, tenant: str, *, limit: int) -> list[str]:
+        """Ids of runs of a tenant that are not under way."""
+
+    async def delete(self, run_ids: Sequence[str]) -> None:
+        """Removes runs with their events."""
+
 
 class Journal(Protocol):
     """The same store as the carrying out of a run sees it."""
@@ -185,3 +194,6 @@ class Executor(Protocol):
 
     def release(self, run_id: str) -> None:
         """Gives up the place of a run that is not started."""
+
+    async def forget(self, run_ids: Sequence[str]) -> None:
+        """Removes what it kept of ended runs beside the store."""

@@ -16,6 +16,7 @@ from services.kit.errors import InvalidArgument
 from services.kit.tracing import inject
 from services.orchestrator.domain.course import now
 from services.orchestrator.domain.progress import question_of
+from services.orchestrator.domain.removal import Removal
 from services.orchestrator.domain.watch import Watch
 from services.orchestrator.ports import Charge, Executor, RunStore
 
@@ -32,13 +33,17 @@ class OrchestratorService:
         store: The runs.
         executor: Carries them out in the background.
         watch: Follows their events.
+        removal: Removes those of a tenant that goes.
         run_timeout_s: How long a run may take that no caller waits for.
     """
 
-    def __init__(self, store: RunStore, executor: Executor, watch: Watch, *, run_timeout_s: float) -> None:
+    def __init__(
+        self, store: RunStore, executor: Executor, watch: Watch, removal: Removal, *, run_timeout_s: float
+    ) -> None:
         self._store = store
         self._executor = executor
         self._watch = watch
+        self._removal = removal
         self._run_timeout_s = run_timeout_s
 
     async def start_run(self, request: pb.StartRunRequest, call: Call) -> pb.StartRunResponse:
@@ -90,6 +95,12 @@ class OrchestratorService:
             if not ended and not detached:
                 async with asyncio.timeout(CANCEL_TIMEOUT_S):
                     await self._store.request_cancel(call.tenant, run.id)
+
+    async def delete_tenant_data(
+        self, request: pb.DeleteTenantDataRequest, call: Call
+    ) -> pb.DeleteTenantDataResponse:
+        del request
+        return pb.DeleteTenantDataResponse(deleted_rows=await self._removal.remove(call.tenant))
 
     async def _start(self, task: run_pb2.Task, key: str, call: Call, timeout_s: float) -> run_pb2.Run:
         _check(task)

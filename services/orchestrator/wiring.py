@@ -21,6 +21,7 @@ from services.orchestrator.adapters.redis.deltas import NoDeltas, RedisDeltas
 from services.orchestrator.domain.acting import Actor
 from services.orchestrator.domain.course import Course
 from services.orchestrator.domain.planning import Planning
+from services.orchestrator.domain.removal import Removal
 from services.orchestrator.domain.tasks import end
 from services.orchestrator.domain.watch import Watch
 from services.orchestrator.ports import Deltas
@@ -76,7 +77,11 @@ async def build(
         await takeover.begin()
         _run_beside(stack, takeover.keep())
         service = OrchestratorService(
-            runs, executor, Watch(runs, signals, deltas), run_timeout_s=settings.run_timeout_s
+            runs,
+            executor,
+            Watch(runs, signals, deltas),
+            Removal(runs, executor),
+            run_timeout_s=settings.run_timeout_s,
         )
         yield [Binding(ORCHESTRATOR, service)]
 

@@ -146,6 +146,14 @@ class ItemStore(Protocol):
         ...
 
 
+class TenantData(Protocol):
+    """All that is kept of tenants."""
+
+    async def delete(self, tenant: str) -> int:
+        """Stops its jobs, removes it all and gives the number of rows; may be repeated after a failure."""
+        ...
+
+
 class JobRunner(Protocol):
     """Runs jobs so that they outlive the process."""
 

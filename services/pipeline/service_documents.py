@@ -10,7 +10,7 @@ from services.pipeline.domain.collection import unknown_collection
 from services.pipeline.domain.library import Library
 from services.pipeline.domain.paging import cut_page, page_limit, read_token
 from services.pipeline.domain.reception import Reception
-from services.pipeline.ports import CollectionStore, DocumentStore, JobStore
+from services.pipeline.ports import CollectionStore, DocumentStore, JobStore, TenantData
 
 WATCH_PERIOD_S = 0.2
 """Between looks at a watched job: a change is seen within this time, whichever replica made it."""
@@ -25,6 +25,7 @@ class Documents:
     collections: CollectionStore
     documents: DocumentStore
     jobs: JobStore
+    tenant_data: TenantData
 
 
 class DocumentMethods:
@@ -109,6 +110,12 @@ class DocumentMethods:
         if not await self._documents.documents.delete(call.tenant, request.document_id):
             raise _unknown_document(request.document_id)
         return pb.DeleteDocumentResponse()
+
+    async def delete_tenant_data(
+        self, request: pb.DeleteTenantDataRequest, call: Call
+    ) -> pb.DeleteTenantDataResponse:
+        del request
+        return pb.DeleteTenantDataResponse(deleted_rows=await self._documents.tenant_data.delete(call.tenant))
 
     async def _job(self, job_id: str, call: Call) -> document_pb2.IngestJob:
         job = await self._documents.jobs.get(call.tenant, job_id)

@@ -16,6 +16,7 @@ from services.pipeline.adapters.postgres.documents import PostgresDocuments
 from services.pipeline.adapters.postgres.items import PostgresItems
 from services.pipeline.adapters.postgres.jobs import PostgresJobs
 from services.pipeline.adapters.postgres.pool import Database
+from services.pipeline.adapters.postgres.tenant_data import PostgresTenantData
 from services.pipeline.domain.configuration import PipelinesFile
 from services.pipeline.domain.embedding import Embedder
 from services.pipeline.domain.ingestion import Ingestion
@@ -103,6 +104,7 @@ async def build(
                 collections=collections,
                 documents=documents,
                 jobs=jobs,
+                tenant_data=PostgresTenantData(database),
             ),
         )
         yield [Binding(SERVICE, service)]

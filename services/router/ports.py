@@ -126,3 +126,11 @@ class Outcomes(Protocol):
     async def compare(self, tenant: str, start: datetime, end: datetime) -> list[PolicyComparison]:
         """A row per route with a shadow policy."""
         ...
+
+
+class TenantData(Protocol):
+    """What the router keeps of tenants."""
+
+    async def delete(self, tenant: str) -> int:
+        """Removes it all and gives the number of rows; raises Unavailable, and may then be repeated."""
+        ...

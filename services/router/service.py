@@ -20,7 +20,7 @@ from services.router.domain.embedding import Embedding
 from services.router.domain.once import Once
 from services.router.domain.prices import TokenKind
 from services.router.domain.routes import RouteTable
-from services.router.ports import Outcomes
+from services.router.ports import Outcomes, TenantData
 
 
 class RouterService:
@@ -30,6 +30,7 @@ class RouterService:
         once: Answers requests that carry an idempotency key; None leaves the key unused.
         decisions: Notes which tier answered; None notes nothing.
         outcomes: Keeps what people say of answers; None refuses it.
+        tenant_data: Removes what is kept of tenants; None where nothing is.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class RouterService:
         once: Once | None,
         decisions: DecisionLog | None = None,
         outcomes: Outcomes | None = None,
+        tenant_data: TenantData | None = None,
     ) -> None:
         self._catalogue = catalogue
         self._routes = routes
@@ -52,6 +54,7 @@ class RouterService:
         self._once = once
         self._decisions = decisions
         self._outcomes = outcomes
+        self._tenant_data = tenant_data
 
     async def route(self, request: pb.RouteRequest, call: Call) -> pb.RouteResponse:
         del call
@@ -99,6 +102,13 @@ class RouterService:
     ) -> pb.ComparePoliciesResponse:
         start, end = read_period(request, datetime.now(UTC))
         return pb.ComparePoliciesResponse(routes=await self._need_outcomes().compare(call.tenant, start, end))
+
+    async def delete_tenant_data(
+        self, request: pb.DeleteTenantDataRequest, call: Call
+    ) -> pb.DeleteTenantDataResponse:
+        del request
+        deleted = await self._tenant_data.delete(call.tenant) if self._tenant_data is not None else 0
+        return pb.DeleteTenantDataResponse(deleted_rows=deleted)
 
     def _need_outcomes(self) -> Outcomes:
         if self._outcomes is None:

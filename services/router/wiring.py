@@ -30,6 +30,7 @@ from services.router.adapters.openai.provider import OpenAIProvider
 from services.router.adapters.postgres.journal import DECISIONS, LEDGER, PostgresJournal
 from services.router.adapters.postgres.outcomes import TIMEOUT_S, PostgresOutcomes
 from services.router.adapters.postgres.questions import PostgresQuestions
+from services.router.adapters.postgres.tenant_data import PostgresTenantData
 from services.router.adapters.redis.answers import RedisAnswers
 from services.router.adapters.redis.cache import RedisCache
 from services.router.adapters.redis.limits import RedisLimits
@@ -150,6 +151,7 @@ async def build(
             once=once,
             decisions=database.decisions,
             outcomes=database.outcomes,
+            tenant_data=database.tenant_data,
         )
         yield [Binding(SERVICE, service)]
 
@@ -226,6 +228,7 @@ class _Database:
         self.decisions: DecisionLog | None = None
         self.outcomes: PostgresOutcomes | None = None
         self.questions: PostgresQuestions | None = None
+        self.tenant_data: PostgresTenantData | None = None
 
     async def open(self) -> None:
         url = self._settings.database_url
@@ -246,6 +249,7 @@ class _Database:
         await self._stack.enter_async_context(pool)
         self.outcomes = PostgresOutcomes(pool)
         self.questions = PostgresQuestions(pool)
+        self.tenant_data = PostgresTenantData(pool)
 
     def _journal(self, statement: str) -> PostgresJournal[Any]:
         settings = self._settings

@@ -58,8 +58,8 @@ def create(
         list[str],
         typer.Option(
             "--scope",
-            help="What it may do; give it once for each: `*`, `keys`, rpc:NAME, route:NAME, model:ID, "
-            "collection:NAME. Without any rpc it may call all of them, and without any route, model or "
+            help="What it may do; give it once for each: `*`, `keys`, `tenants`, rpc:NAME, route:NAME, "
+            "model:ID, collection:NAME. Without any rpc it may call all, and without a route, model or "
             "collection use all of those.",
         ),
     ],
@@ -83,6 +83,9 @@ def create(
             "micro_usd_per_day, micro_usd_per_month, concurrent_calls. 0 allows nothing.",
         ),
     ] = None,
+    tenant: Annotated[
+        str, typer.Option(metavar="ID", help="The tenant that it is for; an operator may name another one.")
+    ] = "",
     json: JsonOption = False,
 ) -> None:
     """Make a key. Its secret goes to stdout, this once."""
@@ -93,7 +96,7 @@ def create(
 
     lifetime = read_duration("--expires", expires)
     limits = Limits(input_tokens_per_request=input_tokens, **read_quotas(quotas or []))
-    request = CreateKeyRequest(name=name, scopes=scopes, lifetime=lifetime, limits=limits)
+    request = CreateKeyRequest(name=name, scopes=scopes, lifetime=lifetime, limits=limits, tenant=tenant)
 
     async def act(client: Client) -> int:
         response = await client.keys.create_key(request, client.call())

@@ -72,6 +72,11 @@ class WatchedRouter:
     ) -> pb.ComparePoliciesResponse:
         return await self._watch(self._router.compare_policies(request, call))
 
+    async def delete_tenant_data(
+        self, request: pb.DeleteTenantDataRequest, call: Call
+    ) -> pb.DeleteTenantDataResponse:
+        return await self._router.delete_tenant_data(request, call)
+
     async def _watch(self, answer: Awaitable[T]) -> T:
         try:
             response = await answer

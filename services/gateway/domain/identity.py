@@ -7,6 +7,7 @@ from services.gateway.domain.limits import NO_LIMITS, Limits
 
 ALL_SCOPES = "*"
 KEYS_SCOPE = "keys"
+TENANTS_SCOPE = "tenants"
 RPCS = "rpc:"
 TARGETS = ("route:", "model:", "collection:")
 PRIORITIES = "priority:"
@@ -19,7 +20,7 @@ class Identity:
     Attributes:
         id: Public, such as `qk_3f9a01b2c4d5`; logs and the ledger name it.
         scopes: `*`, or any of `rpc:<name>`, `route:<name>`, `model:<id>`, `collection:<name>`,
-            `priority:<name>`, `keys`.
+            `priority:<name>`, `keys`, `tenants`.
         limits: Its own; fields that are None fall to the configured ones.
         tenant_limits: The same of its tenant, for all its keys together.
     """
@@ -38,6 +39,10 @@ class Identity:
     def allows_keys(self) -> bool:
         """Whether it may see and change the keys of its tenant: only where its scopes say so."""
         return not self.scopes.isdisjoint({ALL_SCOPES, KEYS_SCOPE})
+
+    def allows_tenants(self) -> bool:
+        """Whether its holder operates the suite: may see and change tenants, and make keys for them."""
+        return not self.scopes.isdisjoint({ALL_SCOPES, TENANTS_SCOPE})
 
     def allows_rpc(self, name: str) -> bool:
         """Whether it may call an rpc: any, unless its scopes name some."""

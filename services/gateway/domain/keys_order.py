@@ -13,6 +13,7 @@ DEFAULT_OVERLAP = timedelta(hours=24)
 MAX_OVERLAP = timedelta(days=90)
 MAX_LIMIT = 2**63 - 1
 DEFAULT_PAGE_SIZE = 100
+_MAX_DIGITS = 19
 
 
 def read_name(name: str) -> str:
@@ -60,6 +61,17 @@ def read_page_token(token: str) -> str:
             "page_token", "is not from an earlier answer: leave it empty to start", reason=_REASON
         )
     return token
+
+
+def read_number_token(token: str) -> int | None:
+    """The number of the last entry of the page before; None for the first page."""
+    if not token:
+        return None
+    if not (token.isascii() and token.isdigit() and len(token) <= _MAX_DIGITS and int(token) <= MAX_LIMIT):
+        raise InvalidArgument.field(
+            "page_token", "is not from an earlier answer: leave it empty to start", reason=_REASON
+        )
+    return int(token)
 
 
 def read_key_id(key_id: str) -> str:

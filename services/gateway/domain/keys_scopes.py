@@ -3,11 +3,11 @@
 import re
 from collections.abc import Sequence
 
-from services.gateway.domain.identity import ALL_SCOPES, KEYS_SCOPE, PRIORITIES, RPCS, TARGETS
+from services.gateway.domain.identity import ALL_SCOPES, KEYS_SCOPE, PRIORITIES, RPCS, TARGETS, TENANTS_SCOPE
 from services.kit.errors import InvalidArgument, PermissionDenied
 
 _FORM = re.compile(
-    r"\*|keys"
+    r"\*|keys|tenants"
     r"|rpc:[A-Z][A-Za-z]{0,63}"
     r"|route:[A-Za-z0-9][A-Za-z0-9._-]{0,127}"
     r"|model:[A-Za-z0-9][A-Za-z0-9._:/@+-]{0,199}"
@@ -22,7 +22,7 @@ def read_scopes(scopes: Sequence[str]) -> frozenset[str]:
         if not _FORM.fullmatch(scope):
             raise InvalidArgument.field(
                 f"scopes[{place}]",
-                "is no scope: write `*`, `keys`, `rpc:<name>`, `route:<name>`, `model:<id>`, "
+                "is no scope: write `*`, `keys`, `tenants`, `rpc:<name>`, `route:<name>`, `model:<id>`, "
                 "`collection:<name>` or `priority:<name>`",
                 reason="INVALID_SCOPE",
             )
@@ -37,7 +37,7 @@ def check_grant(own: frozenset[str], wanted: frozenset[str]) -> None:
     """
     if ALL_SCOPES in own:
         return
-    beyond = wanted & {ALL_SCOPES, KEYS_SCOPE} - own
+    beyond = wanted & {ALL_SCOPES, KEYS_SCOPE, TENANTS_SCOPE} - own
     for kinds in ((RPCS,), TARGETS, (PRIORITIES,)):
         allowed = {scope for scope in own if scope.startswith(kinds)}
         asked = {scope for scope in wanted if scope.startswith(kinds)}

@@ -86,6 +86,8 @@ class FakeRouter:
     prompts: list[router_pb2.Prompt] = field(default_factory=list)
     outcomes: list[router_pb2.RecordOutcomeRequest] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
+    deleted: list[str] = field(default_factory=list)
+    undeletable: QuartetError | None = None
     listings: int = 0
     """How often it told its models."""
     asked: asyncio.Event = field(default_factory=asyncio.Event)
@@ -147,6 +149,14 @@ class FakeRouter:
         row = router_pb2.PolicyComparison(route="complex", decisions=10, disagreements=4)
         return router_pb2.ComparePoliciesResponse(routes=[row])
 
+    async def delete_tenant_data(
+        self, _: router_pb2.DeleteTenantDataRequest, call: Call
+    ) -> router_pb2.DeleteTenantDataResponse:
+        if self.undeletable is not None:
+            raise self.undeletable
+        self.deleted.append(call.tenant)
+        return router_pb2.DeleteTenantDataResponse(deleted_rows=1)
+
     async def embed(self, request: router_pb2.EmbedRequest, call: Call) -> router_pb2.EmbedResponse:
         self.calls.append(call)
         vectors = b"".join(struct.pack("<2f", len(text), 0.5) for text in request.texts)
@@ -181,6 +191,7 @@ class FakePipeline:
     """False sends no deltas, as a run that a stage ended."""
     inputs: list[pipeline_pb2.PipelineInput] = field(default_factory=list)
     pieces: list[pipeline_pb2.IngestDocumentsRequest] = field(default_factory=list)
+    deleted: list[str] = field(default_factory=list)
     tenants: list[str] = field(default_factory=list)
     pause: asyncio.Event | None = None
     """Waited for after each state of a job."""
@@ -218,6 +229,12 @@ class FakePipeline:
         self.tenants.append(call.tenant)
         return pipeline_pb2.ListCollectionsResponse(collections=[document_pb2.Collection(name="docs")])
 
+    async def delete_tenant_data(
+        self, _: pipeline_pb2.DeleteTenantDataRequest, call: Call
+    ) -> pipeline_pb2.DeleteTenantDataResponse:
+        self.deleted.append(call.tenant)
+        return pipeline_pb2.DeleteTenantDataResponse(deleted_rows=1)
+
     async def ingest_documents(
         self, requests: AsyncIterator[pipeline_pb2.IngestDocumentsRequest], call: Call
     ) -> pipeline_pb2.IngestDocumentsResponse:
@@ -241,6 +258,7 @@ class FakeOrchestrator:
     """Runs every task in one iteration."""
 
     tasks: list[run_pb2.Task] = field(default_factory=list)
+    deleted: list[str] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
 
     async def start_run(
@@ -248,6 +266,12 @@ class FakeOrchestrator:
     ) -> orchestrator_pb2.StartRunResponse:
         self.tasks.append(request.task)
         return orchestrator_pb2.StartRunResponse(run=run_pb2.Run(id="r1", task=request.task))
+
+    async def delete_tenant_data(
+        self, _: orchestrator_pb2.DeleteTenantDataRequest, call: Call
+    ) -> orchestrator_pb2.DeleteTenantDataResponse:
+        self.deleted.append(call.tenant)
+        return orchestrator_pb2.DeleteTenantDataResponse(deleted_rows=1)
 
     async def stream_execute(
         self, request: orchestrator_pb2.StreamExecuteRequest, call: Call

@@ -1,20 +1,19 @@
 """The tenants' keys as their holders manage them; each change is written together with its audit entry."""
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from datetime import timedelta
 
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow, dict_row
-from psycopg.types.json import Jsonb
 from psycopg_pool import AsyncConnectionPool
 
 from quartet.gateway.v1 import key_pb2
+from services.gateway.adapters.postgres.changes import change, lock_tenant, log_change
 from services.gateway.adapters.postgres.keys import connect
 from services.gateway.domain.identity import Identity
 from services.gateway.domain.keys import ApiKey, seal_text
 from services.gateway.domain.keys_order import no_such_key
-from services.kit.errors import FailedPrecondition, Unauthenticated
+from services.kit.errors import FailedPrecondition
 
 LIMITS = tuple(field.name for field in key_pb2.Limits.DESCRIPTOR.fields)
 """Each limit of the contract is a column of that name."""
@@ -54,10 +53,6 @@ update gateway.api_keys set
 where tenant = %(tenant)s and id = %(id)s and revoke_time is null
 returning {_KEY}
 """  # noqa: S608
-_IS_REVOKED = "select 1 from gateway.api_keys where id = %s and revoke_time is not null"
-_AUDIT = """
-insert into gateway.audit_log (tenant, key_id, action, subject, details) values (%s, %s, %s, %s, %s)
-"""
 
 
 class PostgresKeyRegister:
@@ -72,7 +67,7 @@ class PostgresKeyRegister:
         scopes = sorted(key.scopes)
         values = {
             "id": key.id,
-            "tenant": by.tenant,
+            "tenant": key.tenant,
             "name": name,
             "scopes": scopes,
             "salt": key.salt,
@@ -81,9 +76,10 @@ class PostgresKeyRegister:
             **dict.fromkeys(LIMITS),
             **{limit.name: value for limit, value in limits.ListFields()},
         }
-        async with self._change(by) as connection:
+        async with change(self._pool, by) as connection:
+            await lock_tenant(connection, key.tenant)
             [made] = await _keys(connection, _CREATE, values)
-            await _log(connection, by, "create_key", made.id, name=name, scopes=scopes)
+            await log_change(connection, by, key.tenant, "create_key", made.id, name=name, scopes=scopes)
         return made
 
     async def get(self, tenant: str, key_id: str) -> key_pb2.Key:
@@ -97,32 +93,24 @@ class PostgresKeyRegister:
     async def rotate(self, by: Identity, key_id: str, text: str, *, overlap: timedelta) -> key_pb2.Key:
         salt, digest = seal_text(text)
         values = {"tenant": by.tenant, "id": key_id, "salt": salt, "digest": digest, "overlap": overlap}
-        async with self._change(by) as connection:
+        async with change(self._pool, by) as connection:
             rotated = await _keys(connection, _ROTATE, values)
             if not rotated:
                 await _get(connection, by.tenant, key_id)
                 message = f"the key {key_id} has expired or was revoked: create a new one instead"
                 raise FailedPrecondition(message, reason="KEY_ENDED")
-            await _log(connection, by, "rotate_key", key_id, overlap_s=overlap.total_seconds())
+            await log_change(
+                connection, by, by.tenant, "rotate_key", key_id, overlap_s=overlap.total_seconds()
+            )
         return rotated[0]
 
     async def revoke(self, by: Identity, key_id: str) -> key_pb2.Key:
-        async with self._change(by) as connection:
+        async with change(self._pool, by) as connection:
             revoked = await _keys(connection, _REVOKE, {"tenant": by.tenant, "id": key_id})
             if not revoked:
                 return await _get(connection, by.tenant, key_id)
-            await _log(connection, by, "revoke_key", key_id)
+            await log_change(connection, by, by.tenant, "revoke_key", key_id)
         return revoked[0]
-
-    @asynccontextmanager
-    async def _change(self, by: Identity) -> AsyncIterator[AsyncConnection]:
-        """A transaction for the holder of a key that is not revoked, which the keyring may not know yet."""
-        async with connect(self._pool) as connection, connection.transaction():
-            revoked = await connection.execute(_IS_REVOKED, (by.id,))
-            if await revoked.fetchone():
-                message = "the API key was revoked: send another one"
-                raise Unauthenticated(message, reason="INVALID_API_KEY")
-            yield connection
 
 
 async def _keys(
@@ -138,12 +126,6 @@ async def _get(connection: AsyncConnection, tenant: str, key_id: str) -> key_pb2
     if not found:
         raise no_such_key(key_id)
     return found[0]
-
-
-async def _log(
-    connection: AsyncConnection, by: Identity, action: str, subject: str, **details: object
-) -> None:
-    await connection.execute(_AUDIT, (by.tenant, by.id, action, subject, Jsonb(details)))
 
 
 def _to_key(row: DictRow) -> key_pb2.Key:

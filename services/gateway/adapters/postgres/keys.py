@@ -34,17 +34,20 @@ _SHARED_LIMITS = (
 _LIMITS = (*_SHARED_LIMITS, "input_tokens_per_request")
 # Put into SQL as text: nothing but names of our own stands in them.
 _FIND = f"""
-select k.id, k.tenant, k.scopes, k.salt, k.digest, k.expire_time, k.revoke_time,
+select k.id, k.tenant, k.scopes, k.salt, k.digest, k.expire_time, coalesce(k.revoke_time, t.delete_time),
   k.former_salt, k.former_digest, k.former_expire_time,
   {", ".join(f"k.{name}" for name in _LIMITS)}, {", ".join(f"t.{name}" for name in _SHARED_LIMITS)}
 from gateway.api_keys k join gateway.tenants t on t.id = k.tenant where k.id = %s
 """  # noqa: S608
-_FIND_TENANT = f"select id, {', '.join(_SHARED_LIMITS)} from gateway.tenants where id = %s"  # noqa: S608
+_FIND_TENANT = f"""
+select id, {", ".join(_SHARED_LIMITS)} from gateway.tenants where id = %s and delete_time is null
+"""  # noqa: S608
 _LIVE_KEYS = """
-select id from gateway.api_keys
-where id = any(%s) and revoke_time is null and (expire_time is null or expire_time > now())
+select k.id from gateway.api_keys k join gateway.tenants t on t.id = k.tenant
+where k.id = any(%s) and k.revoke_time is null and (k.expire_time is null or k.expire_time > now())
+  and t.delete_time is null
 """
-_LIVE_TENANTS = "select id from gateway.tenants where id = any(%s)"
+_LIVE_TENANTS = "select id from gateway.tenants where id = any(%s) and delete_time is null"
 _KEEP_TENANT = "insert into gateway.tenants (id, name) values (%s, %s) on conflict (id) do nothing"
 _KEEP_KEY = """
 insert into gateway.api_keys (id, tenant, name, scopes, salt, digest) values (%s, %s, %s, %s, %s, %s)

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -35,6 +35,7 @@ STEP_ATTEMPTS = 6
 TAKE_ATTEMPTS = 20
 MAX_PAUSE_S = 10
 STOP_TIMEOUT_S = 5
+FORGET_LOOKS, FORGET_PAUSE_S = 50, 0.1
 ENDED = {"SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"}
 
 
@@ -123,6 +124,15 @@ class DbosExecutor:
     async def start(self, run_id: str) -> None:
         with SetWorkflowID(run_id):
             await DBOS.start_workflow_async(self._workflow, run_id)
+
+    async def forget(self, run_ids: Sequence[str]) -> None:
+        ids = list(run_ids)
+        # A run has ended a moment before DBOS has written that its last step did.
+        for _ in range(FORGET_LOOKS):
+            if not await DBOS.list_workflows_async(workflow_ids=ids, status=["PENDING"], load_output=False):
+                break
+            await asyncio.sleep(FORGET_PAUSE_S)
+        await DBOS.delete_workflows_async(ids)
 
     async def adopt(self, run_id: str) -> None:
         """Goes on with a run that a process left, or begins it; its own DBOS recovers itself."""

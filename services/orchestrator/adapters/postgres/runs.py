@@ -1,6 +1,6 @@
 """Runs and their events in Postgres; events are numbered by the run itself, and written once."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
@@ -124,6 +124,27 @@ class PostgresRuns:
             )
             await connection.execute("select pg_notify(%s, %s)", (CHANNEL, run_id))
         return await self.get(tenant, run_id)
+
+    async def cancel_all(self, tenant: str) -> int:
+        async with self._pool.connection() as connection, connection.transaction():
+            found = await connection.execute(
+                "update orchestrator.runs set cancel_requested = true where tenant = %s and state = any(%s) "
+                "returning pg_notify(%s, id)",
+                (tenant, UNDER_WAY, CHANNEL),
+            )
+            return found.rowcount
+
+    async def ended(self, tenant: str, *, limit: int) -> list[str]:
+        async with self._pool.connection() as connection:
+            found = await connection.execute(
+                "select id from orchestrator.runs where tenant = %s and state <> all(%s) limit %s",
+                (tenant, UNDER_WAY, limit),
+            )
+            return [run_id for (run_id,) in await found.fetchall()]
+
+    async def delete(self, run_ids: Sequence[str]) -> None:
+        async with self._pool.connection() as connection:
+            await connection.execute("delete from orchestrator.runs where id = any(%s)", (list(run_ids),))
 
     async def take(self, run_id: str, executor: str) -> Charge:
         async with self._pool.connection() as connection:

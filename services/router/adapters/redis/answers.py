@@ -80,5 +80,4 @@ class RedisAnswers:
 
 def _name(tenant: str, key: str) -> str:
     """Keys are hashed: they come from clients, in any length and alphabet."""
-    digest = hashlib.sha256(f"{tenant}\0{key}".encode()).hexdigest()
-    return f"quartet:router:answer:{digest}"
+    return f"quartet:{{{tenant}}}:routed:{hashlib.sha256(key.encode()).hexdigest()}"

@@ -9,7 +9,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, replace
 
 from quartet.common.v1.decision_pb2 import Decision
-from quartet.common.v1.generation_pb2 import Completion, Delta, Usage
+from quartet.common.v1.generation_pb2 import Budget, Completion, Delta, Usage
 from quartet.common.v1.message_pb2 import ROLE_USER, Message, Part
 from quartet.router.v1.router_pb2 import Prompt
 from services.kit.call import Call
@@ -199,7 +199,12 @@ class Cascading:
         """What a cheap model says of the answer; None where it cannot be asked: then the answer counts."""
         asked = next((turn for turn in reversed(prompt.messages) if turn.role == ROLE_USER), Message())
         question = _JUDGE.format(question=read_text(asked)[:MAX_JUDGED_CHARS], answer=text[:MAX_JUDGED_CHARS])
-        judged = Prompt(messages=[Message(role=ROLE_USER, parts=[Part(text=question)])], run_id=prompt.run_id)
+        judged = Prompt(
+            messages=[Message(role=ROLE_USER, parts=[Part(text=question)])],
+            run_id=prompt.run_id,
+            # What is left of the other bounds is in `spending`.
+            budget=Budget(account_id=prompt.budget.account_id),
+        )
         decision = Decision()
         decision.CopyFrom(plan.decision)
         decision.max_output_tokens = cascade.judge_output_tokens

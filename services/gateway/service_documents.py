@@ -1,4 +1,5 @@
 from collections.abc import AsyncIterator
+from typing import Any
 
 from quartet.gateway.v1 import document_pb2 as outer
 from quartet.pipeline.v1 import pipeline_pb2 as inner
@@ -37,23 +38,33 @@ class DocumentService:
             collection_of=lambda request: request.name,
         )
         self.get_ingest_job = hand.unary(
-            "GetIngestJob", pipeline.get_ingest_job, inner.GetIngestJobRequest, outer.GetIngestJobResponse
+            "GetIngestJob",
+            pipeline.get_ingest_job,
+            inner.GetIngestJobRequest,
+            outer.GetIngestJobResponse,
+            look_up=self._job,
         )
         self.watch_ingest_job = hand.stream(
             "WatchIngestJob",
             pipeline.watch_ingest_job,
             inner.WatchIngestJobRequest,
             outer.WatchIngestJobResponse,
+            look_up=self._job,
         )
         self.cancel_ingest_job = hand.unary(
             "CancelIngestJob",
             pipeline.cancel_ingest_job,
             inner.CancelIngestJobRequest,
             outer.CancelIngestJobResponse,
+            look_up=self._job,
             gated=False,
         )
         self.get_document = hand.unary(
-            "GetDocument", pipeline.get_document, inner.GetDocumentRequest, outer.GetDocumentResponse
+            "GetDocument",
+            pipeline.get_document,
+            inner.GetDocumentRequest,
+            outer.GetDocumentResponse,
+            look_up=self._document,
         )
         self.list_documents = hand.unary(
             "ListDocuments",
@@ -67,6 +78,7 @@ class DocumentService:
             pipeline.delete_document,
             inner.DeleteDocumentRequest,
             outer.DeleteDocumentResponse,
+            look_up=self._document,
         )
         self.search = hand.unary(
             "Search",
@@ -84,6 +96,14 @@ class DocumentService:
         with self._front.vigil.hold(caller), self._front.hold(caller):
             response = await self._pipeline.ingest_documents(_pieces(requests, caller), caller.outgoing())
         return convert(response, outer.IngestDocumentsResponse)
+
+    async def _job(self, request: Any, call: Call) -> str:
+        found = await self._pipeline.get_ingest_job(inner.GetIngestJobRequest(job_id=request.job_id), call)
+        return found.job.collection
+
+    async def _document(self, request: Any, call: Call) -> str:
+        wanted = inner.GetDocumentRequest(document_id=request.document_id)
+        return (await self._pipeline.get_document(wanted, call)).document.collection
 
 
 async def _pieces(

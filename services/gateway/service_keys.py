@@ -4,6 +4,7 @@ from quartet.gateway.v1 import key_pb2
 from services.gateway.domain.front import Front
 from services.gateway.domain.identity import KEYS_SCOPE, TENANTS_SCOPE, Identity
 from services.gateway.domain.keys import make_key, make_text
+from services.gateway.domain.keys_bounds import check_known_bounds, check_new_bounds
 from services.gateway.domain.keys_order import (
     DEFAULT_PAGE_SIZE,
     read_key_id,
@@ -37,10 +38,12 @@ class KeyService:
     async def create_key(self, request: key_pb2.CreateKeyRequest, call: Call) -> key_pb2.CreateKeyResponse:
         caller = await self._front.enter(call, "CreateKey")
         by, tenant = caller.key, request.tenant or caller.key.tenant
-        scopes = read_scopes(request.scopes)
+        scopes, limits = read_scopes(request.scopes), read_limits(request.limits)
+        lifetime = read_lifetime(request)
         if tenant == by.tenant:
             _need_keys_scope(by)
             check_grant(by.scopes, scopes)
+            check_new_bounds(by, limits, lifetime, datetime.now(UTC))
         else:
             _need_tenants_scope(by)
             # Whoever makes tenants may have them manage themselves.
@@ -50,8 +53,8 @@ class KeyService:
             by,
             key,
             name=read_name(request.name),
-            lifetime=read_lifetime(request),
-            limits=read_limits(request.limits),
+            lifetime=lifetime,
+            limits=limits,
         )
         return key_pb2.CreateKeyResponse(key=made, secret=text)
 
@@ -70,6 +73,7 @@ class KeyService:
         known = await self._register.get(by.tenant, key_id)
         # Whoever gets a key's secret can do what that key can.
         check_grant(by.scopes, frozenset(known.scopes))
+        check_known_bounds(by, known)
         text = make_text(key_id)
         rotated = await self._register.rotate(by, key_id, text, overlap=overlap)
         return key_pb2.RotateKeyResponse(key=rotated, secret=text)

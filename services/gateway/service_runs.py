@@ -1,3 +1,5 @@
+from typing import Any
+
 from quartet.gateway.v1 import run_pb2 as outer
 from quartet.orchestrator.v1 import orchestrator_pb2 as inner
 from services.gateway.adapters.twins import PassThrough, collection_target, convert
@@ -13,15 +15,27 @@ class RunService:
         self._front = front
         self._orchestrator = orchestrator
         hand = PassThrough(front)
-        self.get_run = hand.unary("GetRun", orchestrator.get_run, inner.GetRunRequest, outer.GetRunResponse)
+
+        async def look_up(request: Any, call: Call) -> str:
+            found = await orchestrator.get_run(inner.GetRunRequest(run_id=request.run_id), call)
+            return found.run.task.collection
+
+        self.get_run = hand.unary(
+            "GetRun", orchestrator.get_run, inner.GetRunRequest, outer.GetRunResponse, look_up=look_up
+        )
         self.list_runs = hand.unary(
             "ListRuns", orchestrator.list_runs, inner.ListRunsRequest, outer.ListRunsResponse
         )
         self.watch_run = hand.stream(
-            "WatchRun", orchestrator.watch_run, inner.WatchRunRequest, outer.WatchRunResponse
+            "WatchRun", orchestrator.watch_run, inner.WatchRunRequest, outer.WatchRunResponse, look_up=look_up
         )
         self.cancel_run = hand.unary(
-            "CancelRun", orchestrator.cancel_run, inner.CancelRunRequest, outer.CancelRunResponse, gated=False
+            "CancelRun",
+            orchestrator.cancel_run,
+            inner.CancelRunRequest,
+            outer.CancelRunResponse,
+            look_up=look_up,
+            gated=False,
         )
 
     async def start_run(self, request: outer.StartRunRequest, call: Call) -> outer.StartRunResponse:

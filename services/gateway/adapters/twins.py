@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 from google.protobuf.message import Message
 
+from services.gateway.domain.admission import Caller
 from services.gateway.domain.front import Front
 from services.gateway.domain.targets import DEFAULT_COLLECTION, Kind, Target
 from services.kit.call import Call
@@ -15,6 +16,8 @@ Inner = TypeVar("Inner", bound=Message)
 Outer = TypeVar("Outer", bound=Message)
 CollectionOf = Callable[[Any], str]
 """Which collection a request names; empty means `default`."""
+LookUp = Callable[[Any, Call], Awaitable[str]]
+"""Finds the collection of what a request names by its id; raises NotFound."""
 
 
 def convert(message: Message, kind: type[M]) -> M:
@@ -36,6 +39,7 @@ class PassThrough:
         outer: type[Outer],
         *,
         collection_of: CollectionOf | None = None,
+        look_up: LookUp | None = None,
         gated: bool = True,
     ) -> Callable[[Message, Call], Awaitable[Outer]]:
         """A method for a unary rpc; `inner` is the peer's request, `outer` our response.
@@ -47,6 +51,7 @@ class PassThrough:
             caller = await self._front.enter(call, rpc)
             if collection_of is not None:
                 collection_target(collection_of(request)).check_scope(caller.key)
+            await _check_found(caller, request, look_up)
             with self._front.hold(caller) if gated else nullcontext():
                 return convert(await method(convert(request, inner), caller.outgoing()), outer)
 
@@ -58,17 +63,26 @@ class PassThrough:
         method: Callable[[Inner, Call], AsyncGenerator[Message]],
         inner: type[Inner],
         outer: type[Outer],
+        *,
+        look_up: LookUp | None = None,
     ) -> Callable[[Message, Call], AsyncGenerator[Outer]]:
         """A method for a server stream; it watches and works little, hence takes no place."""
 
         async def stream(request: Message, call: Call) -> AsyncGenerator[Outer]:
             caller = await self._front.enter(call, rpc)
+            await _check_found(caller, request, look_up)
             with self._front.vigil.hold(caller):
                 async with aclosing(method(convert(request, inner), caller.outgoing())) as responses:
                     async for response in responses:
                         yield convert(response, outer)
 
         return stream
+
+
+async def _check_found(caller: Caller, request: Message, look_up: LookUp | None) -> None:
+    """Refuses what belongs to a collection that the key's scopes leave out; costs other keys nothing."""
+    if look_up is not None and caller.key.is_held_to_targets():
+        collection_target(await look_up(request, caller.outgoing())).check_scope(caller.key)
 
 
 def collection_target(name: str) -> Target:

@@ -48,6 +48,10 @@ class Identity:
         """Whether it may call an rpc: any, unless its scopes name some."""
         return self._allows(f"{RPCS}{name}", (RPCS,))
 
+    def is_held_to_targets(self) -> bool:
+        """Whether its scopes name the routes, models or collections that it may use."""
+        return ALL_SCOPES not in self.scopes and any(one.startswith(TARGETS) for one in self.scopes)
+
     def allows_target(self, kind: str, name: str) -> bool:
         """Whether it may use a `route`, `model` or `collection`: any, unless its scopes name some."""
         return self._allows(f"{kind}:{name}", TARGETS)

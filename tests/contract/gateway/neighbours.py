@@ -192,6 +192,8 @@ class FakePipeline:
     inputs: list[pipeline_pb2.PipelineInput] = field(default_factory=list)
     pieces: list[pipeline_pb2.IngestDocumentsRequest] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
+    collection: str = "docs"
+    """Of everything that is asked for by its id."""
     tenants: list[str] = field(default_factory=list)
     pause: asyncio.Event | None = None
     """Waited for after each state of a job."""
@@ -229,6 +231,30 @@ class FakePipeline:
         self.tenants.append(call.tenant)
         return pipeline_pb2.ListCollectionsResponse(collections=[document_pb2.Collection(name="docs")])
 
+    async def get_document(
+        self, request: pipeline_pb2.GetDocumentRequest, call: Call
+    ) -> pipeline_pb2.GetDocumentResponse:
+        document = document_pb2.Document(id=request.document_id, collection=self.collection)
+        return pipeline_pb2.GetDocumentResponse(document=document)
+
+    async def delete_document(
+        self, request: pipeline_pb2.DeleteDocumentRequest, call: Call
+    ) -> pipeline_pb2.DeleteDocumentResponse:
+        self.deleted.append(request.document_id)
+        return pipeline_pb2.DeleteDocumentResponse()
+
+    async def get_ingest_job(
+        self, request: pipeline_pb2.GetIngestJobRequest, call: Call
+    ) -> pipeline_pb2.GetIngestJobResponse:
+        job = document_pb2.IngestJob(id=request.job_id, collection=self.collection)
+        return pipeline_pb2.GetIngestJobResponse(job=job)
+
+    async def cancel_ingest_job(
+        self, request: pipeline_pb2.CancelIngestJobRequest, call: Call
+    ) -> pipeline_pb2.CancelIngestJobResponse:
+        self.deleted.append(request.job_id)
+        return pipeline_pb2.CancelIngestJobResponse()
+
     async def delete_tenant_data(
         self, _: pipeline_pb2.DeleteTenantDataRequest, call: Call
     ) -> pipeline_pb2.DeleteTenantDataResponse:
@@ -259,6 +285,8 @@ class FakeOrchestrator:
 
     tasks: list[run_pb2.Task] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
+    collection: str = "docs"
+    """Of everything that is asked for by its id."""
     keys: list[str] = field(default_factory=list)
 
     async def start_run(
@@ -266,6 +294,23 @@ class FakeOrchestrator:
     ) -> orchestrator_pb2.StartRunResponse:
         self.tasks.append(request.task)
         return orchestrator_pb2.StartRunResponse(run=run_pb2.Run(id="r1", task=request.task))
+
+    async def get_run(
+        self, request: orchestrator_pb2.GetRunRequest, call: Call
+    ) -> orchestrator_pb2.GetRunResponse:
+        run = run_pb2.Run(id=request.run_id, task=run_pb2.Task(collection=self.collection))
+        return orchestrator_pb2.GetRunResponse(run=run)
+
+    async def watch_run(
+        self, request: orchestrator_pb2.WatchRunRequest, call: Call
+    ) -> AsyncIterator[orchestrator_pb2.WatchRunResponse]:
+        yield orchestrator_pb2.WatchRunResponse(event=run_pb2.RunEvent(number=1))
+
+    async def cancel_run(
+        self, request: orchestrator_pb2.CancelRunRequest, call: Call
+    ) -> orchestrator_pb2.CancelRunResponse:
+        self.deleted.append(request.run_id)
+        return orchestrator_pb2.CancelRunResponse()
 
     async def delete_tenant_data(
         self, _: orchestrator_pb2.DeleteTenantDataRequest, call: Call

@@ -1,3 +1,4 @@
+from asyncio import gather
 from collections.abc import AsyncIterator
 
 import pytest
@@ -6,7 +7,8 @@ from quartet.common.v1 import document_pb2 as documents
 from quartet.common.v1 import message_pb2, run_pb2
 from quartet.gateway.v1 import document_pb2, gateway_pb2
 from quartet.gateway.v1 import run_pb2 as runs_pb2
-from services.kit.errors import NotFound, Unauthenticated
+from services.gateway.domain.keys import make_key
+from services.kit.errors import NotFound, PermissionDenied, Unauthenticated
 from tests.contract.gateway.conftest import Gateway, read_to_error
 
 
@@ -73,3 +75,29 @@ async def test_the_policies_comparison_comes_from_the_router(gateway: Gateway) -
     request = gateway_pb2.ComparePoliciesRequest()
     response = await gateway.clients["GatewayService"].compare_policies(request, gateway.call())
     assert [(row.route, row.decisions, row.disagreements) for row in response.routes] == [("complex", 10, 4)]
+
+
+@pytest.mark.parametrize("collection", ["docs", "secret"])
+async def test_by_its_id_nothing_of_another_collection_is_reached(gateway: Gateway, collection: str) -> None:
+    gateway.pipeline.collection = gateway.orchestrator.collection = collection
+    key, gateway.secret = make_key(tenant="acme", scopes=frozenset({"collection:docs"}))
+    gateway.keys.keys[key.id] = key
+    documents, runs = gateway.clients["DocumentService"], gateway.clients["RunService"]
+    answers = (
+        documents.get_document(document_pb2.GetDocumentRequest(document_id="x"), gateway.call()),
+        documents.delete_document(document_pb2.DeleteDocumentRequest(document_id="x"), gateway.call()),
+        documents.get_ingest_job(document_pb2.GetIngestJobRequest(job_id="x"), gateway.call()),
+        documents.cancel_ingest_job(document_pb2.CancelIngestJobRequest(job_id="x"), gateway.call()),
+        runs.get_run(runs_pb2.GetRunRequest(run_id="x"), gateway.call()),
+        runs.cancel_run(runs_pb2.CancelRunRequest(run_id="x"), gateway.call()),
+    )
+    refused = [isinstance(one, PermissionDenied) for one in await gather(*answers, return_exceptions=True)]
+    for stream in (
+        documents.watch_ingest_job(document_pb2.WatchIngestJobRequest(job_id="x"), gateway.call()),
+        runs.watch_run(runs_pb2.WatchRunRequest(run_id="x"), gateway.call()),
+    ):
+        _, error = await read_to_error(stream)
+        refused.append(isinstance(error, PermissionDenied))
+    assert refused == [collection == "secret"] * 8
+    changed = [*gateway.pipeline.deleted, *gateway.orchestrator.deleted]
+    assert changed == ([] if collection == "secret" else ["x"] * 3)

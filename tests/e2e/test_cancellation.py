@@ -1,6 +1,7 @@
 """Clients that leave: nothing of their calls goes on, and what was spent is written down."""
 
 import asyncio
+import json
 import random
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -10,6 +11,7 @@ from typing import Any
 import aiohttp
 import psycopg
 import pytest
+from redis.asyncio import Redis
 
 from services.cli.settings import SERVICES
 from services.cli.stack.ports import PARTS
@@ -117,7 +119,7 @@ async def test_calls_that_are_left_at_any_moment_leave_nothing_behind(
     apart_suite: Suite, provider: ProviderDouble, spans: OtlpReceiver
 ) -> None:
     chance = random.Random(7)
-    headers = {"authorization": f"Bearer {apart_suite.api_key}"}
+    headers = {"authorization": f"Bearer {await limited_key(apart_suite)}"}
     is_slow(provider)
     tally: Counter[str] = Counter()
     left = iter(range(CALLS))
@@ -140,7 +142,35 @@ async def test_calls_that_are_left_at_any_moment_leave_nothing_behind(
         assert await until(lambda: not half_closed(apart_suite, provider)), half_closed(apart_suite, provider)
         assert await until(lambda: spans.gauges["gateway", names.CAPACITY_CALLS] == 0)
         assert await until(lambda: not busier(spans, tasks)), busier(spans, tasks)
+        assert await no_reservation_is_left(apart_suite)
         assert await leave_after(api, KINDS[0], 60) == "200"
+
+
+async def limited_key(suite: Suite) -> str:
+    """A key with limits that nothing here reaches, so that every call has an account."""
+    quotas = ("tokens_per_minute", "tokens_per_day", "micro_usd_per_day", "concurrent_calls")
+    options = [option for name in quotas for option in ("--quota", f"{name}=1000000000")]
+    made = await suite.quartet("keys", "create", "limited", "--scope", "*", *options, "--json")
+    return str(json.loads(made)["secret"])
+
+
+async def no_reservation_is_left(suite: Suite) -> bool:
+    """Whether accounts and places come to nothing."""
+    port = suite.environment["QUARTET_REDIS_PORT"]
+    password = (suite.home / "redis.password").read_text(encoding="ascii").strip()
+    async with Redis.from_url(f"redis://:{password}@127.0.0.1:{port}/0") as redis:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + SETTLE_S
+        while loop.time() < end:
+            held = [
+                key
+                for pattern in ("account:*", "accounts", "places:*")
+                async for key in redis.scan_iter(f"quartet:{{default}}:{pattern}")
+            ]
+            if not held:
+                return True
+            await asyncio.sleep(0.2)
+    return False
 
 
 async def idle_tasks(spans: OtlpReceiver) -> dict[str, float]:

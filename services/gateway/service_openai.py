@@ -19,7 +19,7 @@ from services.gateway.adapters.openai.stream import ChunkWriter
 from services.gateway.domain.admission import Admission
 from services.gateway.domain.catalogue import Catalogue
 from services.gateway.domain.front import Front
-from services.gateway.domain.headers import Head
+from services.gateway.domain.headers import ANTHROPIC_VERSION, Head
 from services.gateway.ports import Router
 from services.kit.call import Call
 from services.kit.errors import QuartetError
@@ -113,7 +113,7 @@ def _failing(writer: ResponseWriter) -> Callable[[QuartetError], HttpBody]:
 
 
 def _is_anthropic(call: Call) -> bool:
-    return "anthropic-version" in call.metadata
+    return ANTHROPIC_VERSION in call.metadata
 
 
 def _shape(call: Call) -> ErrorShape:

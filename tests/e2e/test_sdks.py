@@ -9,6 +9,8 @@ from tests.doubles.provider import Fault, ProviderDouble, Reply, ToolCall
 from tests.e2e.suite import Suite
 
 OPENAI_MODEL, ANTHROPIC_MODEL = "gpt-6-luna", "claude-haiku-5-5"
+LIMITED_MODEL = "gpt-5.2"
+"""Asked once: after that it is left alone for a time."""
 CITY = {"type": "string"}
 WEATHER: dict[str, object] = {"type": "object", "properties": {"city": CITY}, "required": ["city"]}
 
@@ -176,10 +178,10 @@ async def test_errors_are_the_sdks_own_classes(
 async def test_a_provider_that_limits_us_is_a_rate_limit_error_with_its_delay(
     openai_client: openai.AsyncOpenAI, provider: ProviderDouble
 ) -> None:
-    provider.script(match=OPENAI_MODEL, fault=Fault(status=429, retry_after_s=30), times=None)
+    provider.script(match=LIMITED_MODEL, fault=Fault(status=429, retry_after_s=30), times=None)
     with pytest.raises(openai.RateLimitError) as raised:
         await openai_client.chat.completions.create(
-            model=OPENAI_MODEL, messages=[{"role": "user", "content": "Hi"}]
+            model=LIMITED_MODEL, messages=[{"role": "user", "content": "Hi"}]
         )
     assert float(raised.value.response.headers["retry-after"]) >= 1
 

@@ -14,6 +14,8 @@ from tests.doubles.provider import Fault, ProviderDouble, Reply, ToolCall
 from tests.e2e.suite import Suite
 
 OPENAI_MODEL, ANTHROPIC_MODEL = "gpt-6-luna", "claude-haiku-5-5"
+LIMITED_MODEL = "gpt-5.1"
+"""Asked once: after that it is left alone for a time."""
 WEATHER: FunctionToolParam = {
     "type": "function",
     "name": "weather",
@@ -124,9 +126,9 @@ async def test_errors_are_the_sdk_s_own_classes(
     with pytest.raises(openai.BadRequestError, match="send the earlier items in `input`") as raised:
         await openai_client.responses.create(model="auto", input="Hi", previous_response_id="resp_1")
     assert raised.value.param == "previous_response_id"
-    provider.script(match=OPENAI_MODEL, fault=Fault(status=429, retry_after_s=30), times=None)
+    provider.script(match=LIMITED_MODEL, fault=Fault(status=429, retry_after_s=30), times=None)
     with pytest.raises(openai.RateLimitError):
-        await openai_client.responses.create(model=OPENAI_MODEL, input="Hi")
+        await openai_client.responses.create(model=LIMITED_MODEL, input="Hi")
 
 
 async def test_a_stream_that_breaks_ends_as_failed(

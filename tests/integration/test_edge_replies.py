@@ -65,6 +65,19 @@ async def test_an_unknown_path_is_named(edge: Edge, path: str) -> None:
     check_shape(*split(answer), http=404, grpc_code=5, kind="not_found_error", reason="UNKNOWN_PATH")
 
 
+@pytest.mark.parametrize(
+    ("path", "method", "allowed"),
+    [(CHAT, "GET", "POST"), ("/v1/messages?beta=true", "DELETE", "POST"), ("/v1/models/x", "PUT", "GET")],
+)
+async def test_a_method_that_a_path_does_not_take_is_refused(
+    edge: Edge, path: str, method: str, allowed: str
+) -> None:
+    async with edge.http.request(method, f"{edge.url}{path}") as answer:
+        said = await read(answer)
+        assert answer.headers["allow"] == allowed
+    check_shape(*said, http=405, grpc_code=12, kind="invalid_request_error", reason="METHOD_NOT_ALLOWED")
+
+
 async def test_a_body_above_32_mib_is_refused(edge: Edge) -> None:
     before = len(edge.gateway.seen)
     body = io.BytesIO(b'{"pad": "' + b"x" * (32 << 20) + b'"}')

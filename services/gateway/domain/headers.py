@@ -16,6 +16,9 @@ CACHE = "x-quartet-cache"
 REPLAYED = "x-quartet-replayed"
 RESUME_KEY = "x-quartet-resume-key"
 REQUEST_ID = "x-request-id"
+ANTHROPIC_VERSION = "anthropic-version"
+ANTHROPIC_REQUEST_ID = "request-id"
+"""Where Anthropic's clients, which send their version, look for it."""
 _OURS = "x-quartet-"
 _MAX_REQUEST_ID_CHARS = 128
 
@@ -44,7 +47,9 @@ def name_call(call: Call) -> None:
     """Sets the trace id and the request id in the answer; the latter is the caller's own, if it sent one."""
     trace_id = telemetry.current_trace_id()
     own = call.metadata.get(REQUEST_ID, "")[:_MAX_REQUEST_ID_CHARS]
-    call.response_headers[REQUEST_ID] = own or trace_id or secrets.token_hex(16)
+    request_id = call.response_headers[REQUEST_ID] = own or trace_id or secrets.token_hex(16)
+    if ANTHROPIC_VERSION in call.metadata:
+        call.response_headers[ANTHROPIC_REQUEST_ID] = request_id
     if trace_id:
         call.response_headers[names.TRACE_ID_HEADER] = trace_id
 

@@ -54,12 +54,17 @@ KEEPALIVE = frames(b": ping\n\n")
 
 async def speak(answer: AsyncGenerator[HttpBody], call: Call, shape: ErrorShape) -> AsyncGenerator[HttpBody]:
     """The answer, with an error in the dialect's shape: a body with its status, or a stream's last frame."""
-    call.last_words = lambda error: frames(shape.frame(shape.body(error, request_id_of(call))))
-    begun = False
+    begun = streams = False
+
+    def say_last(error: QuartetError) -> HttpBody:
+        value = shape.body(error, request_id_of(call))
+        return frames(shape.frame(value)) if streams else json_body(value)
+
+    call.last_words = say_last
     async with aclosing(answer):
         try:
             async for body in answer:
-                begun = True
+                begun, streams = True, body.content_type == EVENT_STREAM
                 yield body
         except QuartetError as error:
             if begun:

@@ -31,6 +31,10 @@ class Peer:
         self.port = 0
 
     @property
+    def open_connections(self) -> int:
+        return len(self._tasks)
+
+    @property
     def url(self) -> str:
         return f"{'https' if self._tls else 'http'}://localhost:{self.port}"
 

@@ -236,3 +236,21 @@ def test_a_key_with_a_line_feed_is_refused_and_not_shown() -> None:
     with pytest.raises(SettingsError, match="authorization") as caught:
         HttpClient("http://localhost", dialer, {"authorization": "Bearer secret\r\nx: y"})
     assert "secret" not in str(caught.value)
+
+
+async def test_a_caller_who_leaves_while_a_connection_is_made_leaves_no_socket_open() -> None:
+    async def wait_for_nothing(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+
+    async with Peer(wait_for_nothing) as peer, client_of(peer.url) as client:
+        for turns in range(200):
+            asking = asyncio.create_task(post(client))
+            for _ in range(turns % 16):
+                await asyncio.sleep(0)
+            asking.cancel()
+            await asyncio.gather(asking, return_exceptions=True)
+        for _ in range(500):
+            if peer.open_connections == 0:
+                break
+            await asyncio.sleep(0.01)
+        assert peer.open_connections == 0

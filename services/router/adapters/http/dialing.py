@@ -69,6 +69,8 @@ class Dialer:
         self._proxy = urlsplit(egress.proxy_for(self._host) if self._tls else "")
         if self._proxy.netloc and self._proxy.scheme != "http":
             raise SettingsError("HTTPS_PROXY: only proxies at http:// addresses can be used")
+        self._late: set[asyncio.Task[tuple[asyncio.Transport, Connection]]] = set()
+        """Under way for callers who are gone; each ends within the time to connect."""
 
     async def open(self, make: Callable[[], Connection], due: float) -> Connection:
         """A new connection; raises UnreachableError, at `due` at the latest."""
@@ -87,11 +89,29 @@ class Dialer:
     async def _connect(
         self, make: Callable[[], Connection], host: str, port: int, tls: ssl.SSLContext | None
     ) -> Connection:
-        transport, connection = await asyncio.get_running_loop().create_connection(
-            make, host, port, ssl=tls, happy_eyeballs_delay=HAPPY_EYEBALLS_S
-        )
+        dialling = asyncio.create_task(self._dial(make, host, port, tls))
+        try:
+            transport, connection = await asyncio.shield(dialling)
+        except asyncio.CancelledError:
+            # Cancelled itself, asyncio would lose a socket that was connected in that moment, open as it is.
+            self._late.add(dialling)
+            dialling.add_done_callback(self._end_late)
+            raise
         _probe(transport.get_extra_info("socket"))
         return connection
+
+    async def _dial(
+        self, make: Callable[[], Connection], host: str, port: int, tls: ssl.SSLContext | None
+    ) -> tuple[asyncio.Transport, Connection]:
+        async with asyncio.timeout(self._timeout_s):
+            return await asyncio.get_running_loop().create_connection(
+                make, host, port, ssl=tls, happy_eyeballs_delay=HAPPY_EYEBALLS_S
+            )
+
+    def _end_late(self, dialling: asyncio.Task[tuple[asyncio.Transport, Connection]]) -> None:
+        self._late.discard(dialling)
+        if not dialling.cancelled() and dialling.exception() is None:
+            dialling.result()[0].abort()
 
     async def _open_tunnel(
         self, make: Callable[[], Connection], tls: ssl.SSLContext, due: float

@@ -67,7 +67,7 @@ class Requests:
     def send(self, dialect: str, request: Json, provider: str) -> Json:
         """The provider's body, and what was adapted; or why the model cannot serve it."""
         name = MODELS[provider]
-        asked = _READERS[dialect](orjson.dumps({**request, "model": name}))
+        asked = _READERS[dialect](json.dumps({**request, "model": name}).encode())
         prompt = asked.order.prompt
         prompt.target.model = name
         model = self._catalogue.find(name)

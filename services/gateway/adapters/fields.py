@@ -13,6 +13,10 @@ MAX_BODY_BYTES = 32 * 1024 * 1024
 MAX_OBJECTS = 32_768
 """In a body, at all depths: each costs a few microseconds to read, and holds the loop."""
 
+_LEVELS_AROUND = 16
+_MOST_LEVELS = 254 - _LEVELS_AROUND
+"""The encoder stops at 254."""
+
 
 class Fields:
     """An object's members, each read by the type that it must have; null counts as absent.
@@ -184,11 +188,16 @@ def _has_too_many_objects(value: Any) -> bool:
 
 
 def write_json(value: Any, path: str) -> str:
-    """A value as JSON text; raises InvalidArgument for one that is nested too deep to be written."""
+    """A value as JSON text; raises InvalidArgument for one that is nested too deep to be written.
+
+    It is written within some levels more, since a provider's request will have it at some depth.
+    """
+    for _ in range(_LEVELS_AROUND):
+        value = [value]
     try:
-        return orjson.dumps(value).decode()
+        return orjson.dumps(value)[_LEVELS_AROUND:-_LEVELS_AROUND].decode()
     except orjson.JSONEncodeError:
-        raise refuse(path, "is nested too deep: 254 levels at most") from None
+        raise refuse(path, f"is nested too deep: {_MOST_LEVELS} levels at most") from None
 
 
 def read_base64(text: str, path: str) -> bytes:

@@ -3,8 +3,11 @@
 from collections.abc import Iterable
 from typing import Any
 
+import orjson
+
 from quartet.common.v1.generation_pb2 import GenerationSpec
 from quartet.common.v1.message_pb2 import Extra
+from services.kit.errors import InvalidArgument
 from services.router.domain.adaptation import read_object
 from services.router.domain.catalogue import Dialect
 
@@ -42,6 +45,15 @@ def complete_body(
         # The rest of an object that the model does not take.
         if isinstance(body.get(name), dict) and "type" not in body[name]:
             del body[name]
+
+
+def encode_body(body: dict[str, Any]) -> bytes:
+    """The body as JSON; raises InvalidArgument for what is nested deeper than can be written."""
+    try:
+        return orjson.dumps(body)
+    except orjson.JSONEncodeError:
+        message = "the request is nested too deep, in a schema or in a tool's arguments: 240 levels are safe"
+        raise InvalidArgument(message, reason="INVALID_REQUEST") from None
 
 
 def _lay_over(written: dict[str, Any], more: dict[str, Any]) -> None:

@@ -156,3 +156,12 @@ def test_numbers_of_a_schema_stay_as_they_were_written(encode: Encode) -> None:
     prompt.spec.tools[0].input_schema_json = '{"z":1,"a":1.0}'
     body = encode(prompt, "gpt-6-luna")
     assert json.dumps(body["tools"][0]["function"]["parameters"]) == '{"z": 1, "a": 1.0}'
+
+
+def test_arguments_that_are_nested_without_end_are_the_client_s_fault(encode: Encode) -> None:
+    prompt = conversation()
+    deep = '{"x":' * 300 + "1" + "}" * 300
+    prompt.messages[2].parts[2].tool_call.arguments_json = deep
+    with pytest.raises(InvalidArgument, match="nested too deep"):
+        encode(prompt, "claude-opus-5-5")
+    assert encode(prompt, "gpt-6-luna")["messages"][2]["tool_calls"][0]["function"]["arguments"] == deep

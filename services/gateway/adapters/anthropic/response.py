@@ -128,13 +128,13 @@ def _write_block(part: message_pb2.Part) -> dict[str, Any] | None:
     return block
 
 
-def _read_input(call: message_pb2.ToolCall) -> dict[str, Any]:
+def _read_input(call: message_pb2.ToolCall) -> Any:
     """A tool's input, which Anthropic has as an object; what a model wrote wrong is handed on as it is."""
     if call.HasField("input_text"):
         return {"input": call.input_text}
-    text = call.arguments_json
+    text = call.arguments_json or "{}"
     try:
-        value = orjson.loads(text or "{}")
+        value = orjson.loads(text)
     except orjson.JSONDecodeError:
         value = None
-    return value if isinstance(value, dict) else {"invalid_json": text}
+    return orjson.Fragment(text) if isinstance(value, dict) else {"invalid_json": text}

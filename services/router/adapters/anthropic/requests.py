@@ -4,8 +4,6 @@ import base64
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import orjson
-
 from quartet.common.v1.generation_pb2 import GenerationSpec, ResponseFormat, Tool, ToolChoice
 from quartet.common.v1.message_pb2 import (
     ROLE_ASSISTANT,
@@ -17,7 +15,7 @@ from quartet.common.v1.message_pb2 import (
     ToolCall,
     ToolResult,
 )
-from services.router.adapters.extras import add_extra, complete_body
+from services.router.adapters.extras import add_extra, complete_body, encode_body
 from services.router.adapters.rendering import PassageNumbers
 from services.router.domain.adaptation import ModelRequest, read_object
 from services.router.domain.catalogue import Dialect
@@ -54,7 +52,7 @@ def encode_request(request: ModelRequest, *, stream: bool) -> bytes:
         body["stream"] = True
     body |= _options(spec)
     complete_body(body, spec, Dialect.ANTHROPIC, ours=_OURS)
-    return orjson.dumps(body)
+    return encode_body(body)
 
 
 def uses_sampling(spec: GenerationSpec) -> bool:

@@ -6,8 +6,6 @@ import mimetypes
 from collections.abc import Iterator
 from typing import Any
 
-import orjson
-
 from quartet.common.v1.generation_pb2 import GenerationSpec, ResponseFormat, Tool, ToolChoice
 from quartet.common.v1.message_pb2 import (
     ROLE_ASSISTANT,
@@ -18,7 +16,7 @@ from quartet.common.v1.message_pb2 import (
     ToolResult,
 )
 from services.kit.errors import InvalidArgument
-from services.router.adapters.extras import add_extra, complete_body
+from services.router.adapters.extras import add_extra, complete_body, encode_body
 from services.router.adapters.rendering import PassageNumbers
 from services.router.domain.adaptation import ModelRequest, read_object
 from services.router.domain.catalogue import Dialect
@@ -47,7 +45,7 @@ def encode_request(request: ModelRequest, *, stream: bool) -> bytes:
         raise InvalidArgument.field("n", "one answer for each request: ask again for more")
     if not stream:
         body.pop("stream_options", None)
-    return orjson.dumps(body)
+    return encode_body(body)
 
 
 def _options(spec: GenerationSpec) -> dict[str, Any]:

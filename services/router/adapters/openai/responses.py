@@ -25,6 +25,7 @@ _TEXT, _REASONING, _REFUSAL, _OPAQUE = "text", "reasoning", "refusal", "opaque"
 _MESSAGE = known("role content refusal tool_calls reasoning_content annotations")
 _CHOICE = known("index finish_reason", message=_MESSAGE)
 _CHUNK_CHOICE = known("index finish_reason", delta=_MESSAGE)
+_PLAIN_CHOICE = frozenset(("index", "delta", "logprobs", "finish_reason"))
 _ANSWER = known("id object created model choices usage obfuscation")
 """The obfuscation pads chunks to hide their length, which holds for the provider's own only."""
 _CALL = known("id index type", function=known("name arguments"), custom=known("name input"))
@@ -121,6 +122,20 @@ def _finish(reason: str | None, *, refused: bool) -> pb.FinishReason.ValueType:
     return _FINISH.get(reason or "", pb.FINISH_REASON_UNSPECIFIED)
 
 
+def _plain_text(choice: Mapping[str, Any]) -> str:
+    """The text of a choice that says nothing else, as nearly all of them; empty for any other."""
+    delta = choice.get("delta")
+    if (
+        not delta
+        or len(delta) > 1
+        or choice.get("finish_reason") is not None
+        or choice.get("logprobs") is not None
+        or not choice.keys() <= _PLAIN_CHOICE
+    ):
+        return ""
+    return delta.get("content") or ""
+
+
 class StreamDecoder:
     """Puts the chunks of one answer together; `is_finished` tells a whole answer from one that broke off."""
 
@@ -144,12 +159,15 @@ class StreamDecoder:
         try:
             self._id = self._id or chunk.get("id") or ""
             self._usage = chunk.get("usage") or self._usage
-            more = remainder(chunk, _ANSWER)
-            if more and not more.items() <= self._said.items():
-                self._said.update(more)
-                self._unsaid.update(more)
+            for name in chunk.keys() - _ANSWER.keys():
+                if (value := chunk[name]) is not None and value != self._said.get(name):
+                    self._said[name] = self._unsaid[name] = value
             for choice in chunk.get("choices") or ():
-                if choice.get("index", 0) == 0:
+                if choice.get("index", 0) != 0:
+                    continue
+                if not self._unsaid and (text := _plain_text(choice)):
+                    yield pb.Delta(text=text, part_index=self._index_of(_TEXT))
+                else:
                     yield from self._choose(choice)
         except (KeyError, TypeError, AttributeError) as error:
             raise MalformedAnswerError(f"no chunk of a completion: {error!r}") from None

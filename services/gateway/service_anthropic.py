@@ -4,7 +4,7 @@ from contextlib import aclosing
 from google.api.httpbody_pb2 import HttpBody  # type: ignore[import-untyped]
 
 from services.gateway.adapters.anthropic.errors import ANTHROPIC_ERRORS
-from services.gateway.adapters.anthropic.request import MessageRequest, read_message
+from services.gateway.adapters.anthropic.request import BETA, MessageRequest, read_message
 from services.gateway.adapters.anthropic.response import write_message
 from services.gateway.adapters.anthropic.stream import EventWriter
 from services.gateway.adapters.http import KEEPALIVE, frames, json_body, speak
@@ -31,7 +31,7 @@ class AnthropicService:
 
     async def _answer(self, request: HttpBody, call: Call) -> AsyncGenerator[HttpBody]:
         caller = await self._front.enter(call, "CreateMessage")
-        message = read_message(request.data)
+        message = read_message(request.data, beta=call.metadata.get(BETA, ""))
         if not message.stream:
             answer = await self._front.answer(caller, message.order)
             yield json_body(write_message(answer, model=message.model))

@@ -194,6 +194,25 @@ async def test_members_that_only_the_vendor_knows_reach_it(
     assert body["messages"][0]["content"][0]["citations"] == {"enabled": True}
 
 
+@pytest.mark.parametrize("model", [ANTHROPIC_MODEL, OPENAI_MODEL])
+async def test_what_is_switched_on_by_a_header_is_on_at_the_vendor(
+    anthropic_client: anthropic.AsyncAnthropic, provider: ProviderDouble, model: str
+) -> None:
+    raw = await anthropic_client.beta.messages.with_raw_response.create(
+        model=model,
+        max_tokens=100,
+        betas=["context-1m-2026-08-07", "interleaved-thinking-2026-05-14"],
+        messages=[{"role": "user", "content": "Hi"}],
+    )
+    sent = provider.requests[-1].headers.get("anthropic-beta", "")
+    if model == ANTHROPIC_MODEL:
+        assert sent == "context-1m-2026-08-07,interleaved-thinking-2026-05-14"
+        assert "x-quartet-adapted" not in raw.headers
+    else:
+        assert sent == ""
+        assert raw.headers["x-quartet-adapted"] == "anthropic-beta"
+
+
 async def test_embeddings_in_every_form(openai_client: openai.AsyncOpenAI, provider: ProviderDouble) -> None:
     model, texts = "text-embedding-3-small", ["a cat", "a kitten"]
     packed = await openai_client.embeddings.create(model=model, input=texts, dimensions=64, user="ann")

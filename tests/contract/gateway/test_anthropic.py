@@ -214,3 +214,12 @@ async def test_calls_that_a_stream_cannot_show_end_it_with_an_error(gateway: Gat
     answers = await gateway.message(body(stream=True))
     last = b"".join(answer.data for answer in answers).decode().rstrip().rpartition("data: ")[2]
     assert json.loads(last)["error"]["quartet"]["reason"] == "CALLS_INTERLEAVED"
+
+
+async def test_a_beta_header_goes_on_unless_it_is_no_list_of_names(gateway: Gateway) -> None:
+    await gateway.message(body(), gateway.call(anthropic_beta="context-1m-2026-08-07,b"))
+    (extra,) = gateway.router.prompts[-1].spec.extras
+    assert (extra.dialect, extra.json) == ("anthropic", '{"anthropic-beta":"context-1m-2026-08-07,b"}')
+    call = gateway.call(anthropic_beta="a\x7fb")
+    await gateway.message(body(), call)
+    assert call.response_headers["x-quartet-status"] == "400"

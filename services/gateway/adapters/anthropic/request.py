@@ -1,5 +1,6 @@
 """Anthropic's Messages request, into the canonical prompt."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,6 +13,9 @@ from services.gateway.domain.front import Order
 from services.gateway.domain.targets import parse_target
 
 MAX_MESSAGES = 4096
+MAX_BETA_CHARS = 1024
+BETA = "anthropic-beta"
+_BETA = re.compile(r"[\w.,:/ -]+", re.ASCII)
 _ROLES: Mapping[str, message_pb2.Role.ValueType] = {
     "user": message_pb2.ROLE_USER,
     "assistant": message_pb2.ROLE_ASSISTANT,
@@ -34,8 +38,14 @@ class MessageRequest:
     stream: bool
 
 
-def read_message(body: bytes, *, counting: bool = False) -> MessageRequest:
-    """Reads the body; raises InvalidArgument with the member at fault. Counting needs no `max_tokens`."""
+def read_message(body: bytes, *, counting: bool = False, beta: str = "") -> MessageRequest:
+    """Reads the body; raises InvalidArgument with the member at fault. Counting needs no `max_tokens`.
+
+    Args:
+        body: The JSON that was posted.
+        counting: Whether only its tokens are wanted.
+        beta: The header that switches parts of the API on; it goes on to a provider of this dialect.
+    """
     fields = read_body(body)
     model = fields.required_text("model")
     target = parse_target(model)
@@ -47,6 +57,11 @@ def read_message(body: bytes, *, counting: bool = False) -> MessageRequest:
     if rest := fields.rest():
         prompt.spec.extra_json = write_json(rest, "body")
         prompt.spec.extra_dialect = ANTHROPIC
+    if beta:
+        if len(beta) > MAX_BETA_CHARS or not _BETA.fullmatch(beta):
+            wrong = f"must be names with commas between, at most {MAX_BETA_CHARS} characters"
+            raise refuse(BETA, wrong, reason="INVALID_HEADER")
+        prompt.spec.extras.add(dialect=ANTHROPIC, json=write_json({BETA: beta}, BETA))
     return MessageRequest(order=Order(target, prompt), model=model, stream=stream)
 
 

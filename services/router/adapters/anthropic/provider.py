@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from quartet.common.v1.generation_pb2 import Completion, GenerationSpec
-from services.router.adapters.anthropic.requests import encode_request, uses_sampling
+from services.router.adapters.anthropic.requests import BETA, beta_of, encode_request, uses_sampling
 from services.router.adapters.anthropic.responses import StreamDecoder, decode_completion
 from services.router.adapters.provider import WireProvider
 from services.router.domain.adaptation import ModelRequest
@@ -35,7 +35,8 @@ class AnthropicProvider(WireProvider):
         return encode_request(request, stream=stream)
 
     def _headers(self, spec: GenerationSpec) -> Mapping[str, str]:
-        return {"anthropic-version": SAMPLING_VERSION if uses_sampling(spec) else VERSION}
+        headers = {"anthropic-version": SAMPLING_VERSION if uses_sampling(spec) else VERSION}
+        return headers | {BETA: beta} if (beta := beta_of(spec)) else headers
 
     def _decode(self, answer: Any) -> Completion:
         return decode_completion(answer)

@@ -23,8 +23,9 @@ from services.router.domain.catalogue import Dialect
 JSON_INSTRUCTION = "Answer with one JSON object and nothing else."
 """Stands for a form that the dialect does not have."""
 
-_OURS = ("model", "messages", "stream", "max_tokens")
-"""Members that decide what a call is and may cost."""
+BETA = "anthropic-beta"
+_OURS = ("model", "messages", "stream", "max_tokens", BETA)
+"""Members that decide what a call is and may cost, and the one that is a header."""
 _EMPTY_SCHEMA = {"type": "object", "properties": {}}
 _ROLES = {ROLE_ASSISTANT: "assistant", ROLE_SYSTEM: "system"}
 _CHOICES = {ToolChoice.MODE_AUTO: "auto", ToolChoice.MODE_NONE: "none", ToolChoice.MODE_REQUIRED: "any"}
@@ -53,6 +54,13 @@ def encode_request(request: ModelRequest, *, stream: bool) -> bytes:
     body |= _options(spec)
     complete_body(body, spec, Dialect.ANTHROPIC, ours=_OURS)
     return encode_body(body)
+
+
+def beta_of(spec: GenerationSpec) -> str:
+    """The client's header that switches parts of the API on; empty for none."""
+    texts = (extra.json for extra in spec.extras if extra.dialect == Dialect.ANTHROPIC.value)
+    beta = next((found for text in texts if (found := read_object(text, "spec.extras").get(BETA))), "")
+    return beta if isinstance(beta, str) and beta.isascii() and beta.isprintable() else ""
 
 
 def uses_sampling(spec: GenerationSpec) -> bool:

@@ -202,6 +202,9 @@ async def test_what_is_wrong_is_named_by_param(
     with pytest.raises(openai.BadRequestError) as tokens:
         await openai_client.embeddings.create(model="text-embedding-3-small", input=[1, 2, 3])
     assert tokens.value.param == "input"
+    with pytest.raises(openai.BadRequestError) as vendor:
+        await openai_client.chat.completions.create(model=OPENAI_MODEL, messages=HELLO, extra_body={"zz": 1})
+    assert (vendor.value.param, vendor.value.code) == ("zz", "unknown_parameter")
     with pytest.raises(anthropic.BadRequestError, match="stop_sequences"):
         await anthropic_client.messages.create(
             model=ANTHROPIC_MODEL, max_tokens=9, messages=HALLO, stop_sequences=[""]

@@ -181,13 +181,15 @@ class Transport:
         except orjson.JSONDecodeError:
             body = None
         fields = body.get("error", body) if isinstance(body, dict) else {}
-        message = fields.get("message", "") if isinstance(fields, dict) else fields
+        said = fields if isinstance(fields, dict) else {"message": fields}
         return failures.from_http_status(
             response.status,
-            message if isinstance(message, str) else "",
+            _text(said, "message"),
             provider=self.provider,
             model=model,
             retry_after_s=read_retry_after_s(response.headers),
+            param=_text(said, "param"),
+            code=_text(said, "code"),
         )
 
     def _translate(self, error: HttpError, model: str, call: Call, *, accepted: bool) -> QuartetError:
@@ -196,6 +198,11 @@ class Transport:
         if accepted:
             return failures.interrupted(self.provider, model, str(error))
         return failures.unreachable(self.provider, model, str(error))
+
+
+def _text(fields: Mapping[str, Any], name: str) -> str:
+    value = fields.get(name)
+    return value if isinstance(value, str) else ""
 
 
 async def _read_all(response: Response, max_bytes: int | None = None) -> bytes:

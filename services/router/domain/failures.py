@@ -24,6 +24,7 @@ _RETRYABLE = {RATE_LIMITED, UNAVAILABLE, INTERRUPTED}
 _PASSING_ON = _RETRYABLE | {KEY_REFUSED, MODEL_MISSING}
 _FAULTS = _PASSING_ON - {RATE_LIMITED}
 
+MAX_NAME_CHARS = 128
 MAX_MESSAGE_CHARS = 500
 """Of a provider's own words: they may quote the request."""
 
@@ -44,9 +45,19 @@ def is_fault(failure: QuartetError) -> bool:
 
 
 def from_http_status(
-    status: int, message: str, *, provider: str, model: str, retry_after_s: float | None = None
+    status: int,
+    message: str,
+    *,
+    provider: str,
+    model: str,
+    retry_after_s: float | None = None,
+    param: str = "",
+    code: str = "",
 ) -> QuartetError:
-    """The error for a provider's refusal; `message` is the provider's own."""
+    """The error for a provider's refusal; `message`, `param` and `code` are the provider's own.
+
+    The last two are told of a request at fault: what the caller may change.
+    """
     said = f"{provider} said: {message[:MAX_MESSAGE_CHARS]}" if message else f"{provider} said nothing more"
     metadata = {"provider": provider, "model": model, "status": str(status)}
     match status:
@@ -70,7 +81,10 @@ def from_http_status(
             return Unavailable(text, reason=UNAVAILABLE, metadata=metadata, retry_after_s=retry_after_s)
         case _:
             text = f"{provider} refused the request ({status}): {said}"
-            return InvalidArgument(text, reason=REFUSED, metadata=metadata)
+            if code:
+                metadata["code"] = code[:MAX_NAME_CHARS]
+            fields = [(param[:MAX_NAME_CHARS], said)] if param else []
+            return InvalidArgument(text, reason=REFUSED, metadata=metadata, field_violations=fields)
 
 
 def limited(provider: str, model: str, wait_s: float) -> ResourceExhausted:

@@ -28,6 +28,8 @@ _CODES: Mapping[str, str] = {
     "CONTEXT_WINDOW_EXCEEDED": "context_length_exceeded",
 }
 """OpenAI's own words for what clients tell apart; every other code is the reason in lower case."""
+_VENDOR_CODE = "code"
+"""Of the metadata: a provider's own word for what is wrong with the request."""
 _TOO_LARGE = 413
 
 
@@ -44,7 +46,7 @@ def _body(error: QuartetError, request_id: str) -> Mapping[str, Any]:
             "message": error.message,
             "type": _KINDS.get(type(error), (500, "server_error"))[1],
             "param": field or None,
-            "code": _CODES.get(error.reason, error.reason.lower()),
+            "code": error.metadata.get(_VENDOR_CODE) or _CODES.get(error.reason, error.reason.lower()),
             "quartet": {"reason": error.reason, "metadata": error.metadata, "request_id": request_id},
         }
     }

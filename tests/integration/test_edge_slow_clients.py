@@ -27,7 +27,7 @@ def hurry(bootstrap: Any) -> None:
     connections["stream_idle_timeout"] = f"{IDLE_S}s"
     (public,) = connections["route_config"]["virtual_hosts"]
     for route in public["routes"]:
-        if "idle_timeout" in route["route"]:
+        if "idle_timeout" in route.get("route", {}):
             route["route"]["idle_timeout"] = f"{IDLE_S}s"
 
 

@@ -148,4 +148,5 @@ async def test_a_served_gateway_checks_keys_and_tells_of_absent_peers(
         "quartet.gateway.v1.AnthropicService",
         "quartet.gateway.v1.KeyService",
         "quartet.gateway.v1.RunService",
+        "quartet.gateway.v1.TenantService",
     }

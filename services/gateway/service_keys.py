@@ -15,7 +15,7 @@ from services.gateway.domain.keys_order import (
     read_overlap,
     read_page_token,
 )
-from services.gateway.domain.keys_scopes import check_grant, read_scopes
+from services.gateway.domain.keys_scopes import check_grant, check_grant_to_other, read_scopes
 from services.gateway.domain.tenants_order import read_tenant_id
 from services.gateway.domain.usage_order import read_period
 from services.gateway.ports import Audit, KeyRegister, Usage
@@ -42,12 +42,11 @@ class KeyService:
         lifetime = read_lifetime(request)
         if tenant == by.tenant:
             _need_keys_scope(by)
-            check_grant(by.scopes, scopes)
+            check_grant(by, scopes)
             check_new_bounds(by, limits, lifetime, datetime.now(UTC))
         else:
             _need_tenants_scope(by)
-            # Whoever makes tenants may have them manage themselves.
-            check_grant(by.scopes | {KEYS_SCOPE}, scopes)
+            check_grant_to_other(scopes)
         key, text = make_key(tenant=read_tenant_id(tenant), scopes=scopes)
         made = await self._register.create(
             by,
@@ -72,7 +71,7 @@ class KeyService:
         key_id, overlap = read_key_id(request.key_id), read_overlap(request)
         known = await self._register.get(by.tenant, key_id)
         # Whoever gets a key's secret can do what that key can.
-        check_grant(by.scopes, frozenset(known.scopes))
+        check_grant(by, frozenset(known.scopes))
         check_known_bounds(by, known)
         text = make_text(key_id)
         rotated = await self._register.rotate(by, key_id, text, overlap=overlap)

@@ -40,6 +40,9 @@ class Settings(KitSettings):
     response_log_timeout_s: Seconds = 0.05
     """How long such a request waits for Redis before it is refused."""
 
+    audit_retention_days: int | None = Field(default=None, ge=1, le=36_500)
+    """Age at which entries of the audit log are removed; absent keeps them."""
+
     jwt_issuer: str = ""
     """The `iss` of the JWTs that are accepted beside API keys; empty accepts none."""
     jwt_audience: str = ""

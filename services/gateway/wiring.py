@@ -73,6 +73,7 @@ from services.kit import telemetry
 from services.kit.accounts.store import Accounts as RedisAccounts
 from services.kit.binding import Binding
 from services.kit.client import local, remote
+from services.kit.errors import QuartetError
 from services.kit.settings import SettingsError
 
 ROUTER = router_pb2.DESCRIPTOR.services_by_name["RouterService"].full_name
@@ -81,6 +82,9 @@ ORCHESTRATOR = orchestrator_pb2.DESCRIPTOR.services_by_name["OrchestratorService
 _NATIVE = gateway_pb2.DESCRIPTOR.services_by_name["GatewayService"]
 KEYS = key_pb2.DESCRIPTOR.services_by_name["KeyService"].full_name
 TENANTS = tenant_pb2.DESCRIPTOR.services_by_name["TenantService"].full_name
+
+PRUNE_S = 3600.0
+"""Between two removals of what is too old."""
 
 log = logging.getLogger(__name__)
 
@@ -116,7 +120,11 @@ async def build(settings: Settings, peers: Mapping[str, object] = {}) -> AsyncIt
         capacity = _capacity(settings)
         keys = PostgresKeys(pool)
         vigil = Vigil(keys)
-        for name, watch in (("capacity", capacity.watch()), ("vigil", vigil.watch())):
+        audit = PostgresAudit(pool)
+        watches = {"capacity": capacity.watch(), "vigil": vigil.watch()}
+        if settings.audit_retention_days is not None:
+            watches["audit"] = _prune(audit, timedelta(days=settings.audit_retention_days))
+        for name, watch in watches.items():
             stack.push_async_callback(_end, asyncio.create_task(watch, name=name))
         router = peer(ROUTER, settings.router_address)
         models = Models(router)
@@ -132,7 +140,7 @@ async def build(settings: Settings, peers: Mapping[str, object] = {}) -> AsyncIt
             records=Records(
                 keys=PostgresKeyRegister(pool),
                 tenants=PostgresTenantRegister(pool),
-                audit=PostgresAudit(pool),
+                audit=audit,
                 usage=PostgresUsage(pool),
                 entries=_tenant_entries(settings, stack),
             ),
@@ -203,6 +211,15 @@ def assemble(
             Binding(TENANTS, TenantService(front, records.tenants, removal), public=True),
         ]
     return bindings
+
+
+async def _prune(audit: PostgresAudit, age: timedelta) -> None:
+    while True:
+        try:
+            await audit.prune(age)
+        except QuartetError as error:
+            log.warning("old entries of the audit log cannot be removed", extra={"cause": error.message})
+        await asyncio.sleep(PRUNE_S)
 
 
 def _open_jwts(settings: Settings, stack: AsyncExitStack) -> JwtReader | None:

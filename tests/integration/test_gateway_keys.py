@@ -1,6 +1,7 @@
 import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 
 import psycopg
@@ -9,6 +10,7 @@ from google.api.httpbody_pb2 import HttpBody  # type: ignore[import-untyped]
 from psycopg_pool import AsyncConnectionPool
 
 from quartet.gateway.v1 import document_pb2, gateway_pb2, openai_pb2
+from services.gateway.adapters.postgres.audit import PostgresAudit
 from services.gateway.adapters.postgres.keys import PostgresKeys, ensure_dev_key
 from services.gateway.domain.keys import key_id_of, make_text, seal_text
 from services.gateway.settings import Settings
@@ -150,3 +152,16 @@ async def test_a_served_gateway_checks_keys_and_tells_of_absent_peers(
         "quartet.gateway.v1.RunService",
         "quartet.gateway.v1.TenantService",
     }
+
+
+async def test_old_entries_of_the_audit_log_go_where_that_is_wished(database_url: str) -> None:
+    await execute(
+        database_url,
+        "insert into gateway.audit_log (tenant, key_id, action, subject, time) "
+        "select 'acme', 'k', 'create_key', 's', now() - make_interval(days => n) from generate_series(0, 9) n",
+    )
+    async with AsyncConnectionPool(database_url, min_size=1, max_size=1, open=False, timeout=1) as pool:
+        audit = PostgresAudit(pool)
+        await audit.prune(timedelta(days=7, hours=1))
+        left = await audit.page(None, action="", subject="", before=None, limit=100)
+    assert len(left) == 8

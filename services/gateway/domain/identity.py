@@ -41,8 +41,11 @@ class Identity:
         return not self.scopes.isdisjoint({ALL_SCOPES, KEYS_SCOPE})
 
     def allows_tenants(self) -> bool:
-        """Whether its holder operates the suite: may see and change tenants, and make keys for them."""
-        return not self.scopes.isdisjoint({ALL_SCOPES, TENANTS_SCOPE})
+        """Whether its holder operates the suite: may see and change tenants, and make keys for them.
+
+        With `*` only API keys are an operator's: an issuer may mean all of one tenant by it.
+        """
+        return TENANTS_SCOPE in self.scopes
 
     def allows_rpc(self, name: str) -> bool:
         """Whether it may call an rpc: any, unless its scopes name some."""

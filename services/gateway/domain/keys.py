@@ -11,7 +11,7 @@ import secrets
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
-from services.gateway.domain.identity import Identity
+from services.gateway.domain.identity import ALL_SCOPES, TENANTS_SCOPE, Identity
 
 PREFIX = "qk_"
 MAX_TEXT_CHARS = 256
@@ -50,6 +50,10 @@ class ApiKey(Identity):
         is_current = self.matches(text)
         is_former = (self.former or _NO_FORMER).matches(text, now)
         return (is_current or is_former) and self.is_live(now)
+
+    def allows_tenants(self) -> bool:
+        """Whether its holder operates the suite; no key that is made for another tenant is given these."""
+        return not self.scopes.isdisjoint({ALL_SCOPES, TENANTS_SCOPE})
 
     def matches(self, text: str) -> bool:
         """True for the present text of this key; takes the same time for every other one."""

@@ -3,7 +3,15 @@
 import re
 from collections.abc import Sequence
 
-from services.gateway.domain.identity import ALL_SCOPES, KEYS_SCOPE, PRIORITIES, RPCS, TARGETS, TENANTS_SCOPE
+from services.gateway.domain.identity import (
+    ALL_SCOPES,
+    KEYS_SCOPE,
+    PRIORITIES,
+    RPCS,
+    TARGETS,
+    TENANTS_SCOPE,
+    Identity,
+)
 from services.kit.errors import InvalidArgument, PermissionDenied
 
 _FORM = re.compile(
@@ -29,25 +37,39 @@ def read_scopes(scopes: Sequence[str]) -> frozenset[str]:
     return frozenset(scopes)
 
 
-def check_grant(own: frozenset[str], wanted: frozenset[str]) -> None:
-    """Raises PermissionDenied when a key with the scopes `wanted` could do what one with `own` cannot.
+def check_grant(by: Identity, wanted: frozenset[str]) -> None:
+    """Raises PermissionDenied when a key with the scopes `wanted` could do what `by` cannot.
 
     Scopes narrow: a key that names no rpc may call every one, so a holder that is held to some rpcs (or to
     some routes, models and collections) grants only keys that name some of those.
     """
-    if ALL_SCOPES in own:
-        return
-    beyond = wanted & {ALL_SCOPES, KEYS_SCOPE, TENANTS_SCOPE} - own
-    for kinds in ((RPCS,), TARGETS, (PRIORITIES,)):
-        allowed = {scope for scope in own if scope.startswith(kinds)}
-        asked = {scope for scope in wanted if scope.startswith(kinds)}
-        if allowed:
-            beyond |= (asked or {f"{kind}*" for kind in kinds}) - allowed
+    own = by.scopes
+    # An API key with `*` is an operator's, even where who asks is none in spite of it.
+    beyond = wanted & {ALL_SCOPES, TENANTS_SCOPE} if not by.allows_tenants() else frozenset()
+    if ALL_SCOPES not in own:
+        beyond |= wanted & {ALL_SCOPES, KEYS_SCOPE, TENANTS_SCOPE} - own
+        for kinds in ((RPCS,), TARGETS, (PRIORITIES,)):
+            allowed = {scope for scope in own if scope.startswith(kinds)}
+            asked = {scope for scope in wanted if scope.startswith(kinds)}
+            if allowed:
+                beyond |= (asked or {f"{kind}*" for kind in kinds}) - allowed
     if beyond:
         excess = ", ".join(sorted(beyond))
         raise PermissionDenied(
             f"this key cannot grant {excess}, because a key grants no more than it may do itself: "
             f"name scopes among {', '.join(sorted(own))}, or use another key",
+            reason="SCOPE_MISSING",
+            metadata={"scope": excess},
+        )
+
+
+def check_grant_to_other(wanted: frozenset[str]) -> None:
+    """Raises PermissionDenied when an operator would make an operator of another tenant's key."""
+    if beyond := wanted & {ALL_SCOPES, TENANTS_SCOPE}:
+        excess = ", ".join(sorted(beyond))
+        raise PermissionDenied(
+            f"a key of another tenant cannot have {excess}, which is an operator's: give the tenant's own "
+            "administrator `keys`, with which all else within the tenant may be done",
             reason="SCOPE_MISSING",
             metadata={"scope": excess},
         )

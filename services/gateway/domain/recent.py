@@ -29,10 +29,16 @@ class Recent(Generic[T]):
 
     async def find(self, name: str) -> T | None:
         """What has that id, as it is, or was at most `max_age_s` ago."""
-        asked = self._clock()
+        return self.held(name) or await self.look_up(name)
+
+    def held(self, name: str) -> T | None:
+        """What had that id at most `max_age_s` ago, if that is known."""
         held = self._found.get(name)
-        if held is not None and asked - held[0] < self._max_age_s:
-            return held[1]
+        return held[1] if held is not None and self._clock() - held[0] < self._max_age_s else None
+
+    async def look_up(self, name: str) -> T | None:
+        """What has that id now."""
+        asked = self._clock()
         found = await self._find(name)
         if found is None:
             self._found.pop(name, None)

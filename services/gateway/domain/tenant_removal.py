@@ -14,8 +14,9 @@ from services.kit.errors import FailedPrecondition
 if TYPE_CHECKING:
     from services.gateway.ports import Orchestrator, Pipeline, Router, TenantEntries, TenantRegister
 
-EFFECTIVE_S = 1.0
-"""In which every replica refuses the credentials of a tenant that ends."""
+SETTLE_S = 2.0
+"""In which every replica refuses the credentials of a tenant that ends, then has ended its calls, and the
+routers have written what those cost."""
 
 
 class Removal:
@@ -34,7 +35,7 @@ class Removal:
         orchestrator: "Orchestrator",
         entries: "TenantEntries | None",
         *,
-        pause_s: float = EFFECTIVE_S,
+        pause_s: float = SETTLE_S,
     ) -> None:
         self._register = register
         self._router = router

@@ -173,7 +173,12 @@ async def test_an_operator_without_keys_makes_them_for_others_alone(suite: Suite
     await suite.create("acme")
     clerk = await suite.grant("tenants")
     assert await suite.grant("keys", tenant="acme", by=clerk)
-    for attempt in (suite.grant("keys", by=clerk), suite.grant("*", tenant="acme", by=clerk)):
+    for attempt in (
+        suite.grant("keys", by=clerk),
+        suite.grant("*", tenant="acme", by=clerk),
+        suite.grant("*", tenant="acme"),
+        suite.grant("keys", "tenants", tenant="acme"),
+    ):
         with pytest.raises(PermissionDenied):
             await attempt
     with pytest.raises(NotFound) as caught:
@@ -183,7 +188,7 @@ async def test_an_operator_without_keys_makes_them_for_others_alone(suite: Suite
 
 async def test_a_deleted_tenant_is_gone_with_its_keys_and_data_everywhere(suite: Suite) -> None:
     await suite.create("acme")
-    secret = await suite.grant("*", tenant="acme")
+    secret = await suite.grant("keys", tenant="acme")
     assert [await admits(native, secret) for native in suite.natives] == [True, True]
     async with Redis.from_url(suite.redis_url) as redis:
         for number in range(2500):
@@ -205,7 +210,7 @@ async def test_a_deleted_tenant_is_gone_with_its_keys_and_data_everywhere(suite:
 
 async def test_a_removal_that_failed_leaves_the_keys_refused_and_is_repeated(suite: Suite) -> None:
     await suite.create("acme")
-    secret = await suite.grant("*", tenant="acme")
+    secret = await suite.grant("keys", tenant="acme")
     suite.router.undeletable = Unavailable("away")
     with pytest.raises(Unavailable):
         await suite.delete("acme")

@@ -8,7 +8,7 @@ from types import FrameType
 import pytest
 
 from services.gateway.domain.identification import Identification
-from services.gateway.domain.keys import _digest, make_key
+from services.gateway.domain.keys import FormerSecret, _digest, make_key, make_text, seal_text
 from services.kit.errors import Unauthenticated
 from tests.contract.gateway.neighbours import FakeKeys
 from tests.doubles.hostile_credentials import TEXTS, UNKNOWN_KEY, UNPRINTABLE, jwts, wrong_secret
@@ -68,11 +68,12 @@ async def test_every_hostile_credential_costs() -> None:
     hostile |= {"revoked": ended_text, "expired key": expired_text, "wrong secret": wrong_secret(key.id)}
     async with gate(store, issuer) as identification:
         plain = await refuse(identification, store, UNKNOWN_KEY)
-        assert (plain.look_ups, plain.hashes) == (1, 2)
+        assert (plain.look_ups, plain.hashes) == (1, 4)
         found = {name: await refuse(identification, store, each) for name, each in hostile.items()}
         assert await identification.identify(text) is key
+        again = await refuse(identification, store, wrong_secret(key.id))
+        assert again == plain
         assert (await identification.identify(issuer.token())).tenant == "acme"
-    # Keys that exist were looked up for earlier refusals and are kept for a moment: they cost no more.
     assert {name: work for name, work in found.items() if work != plain} == {}
     assert len(hostile) > 100
     assert {work.reason for work in found.values()} == {"INVALID_API_KEY", "INVALID_TOKEN"}
@@ -90,3 +91,19 @@ async def test_a_token_of_a_tenant_that_is_gone_is_refused() -> None:
         identification._tenants._found.clear()
         with pytest.raises(Unauthenticated, match="existing tenant"):
             await identification.identify(text)
+
+
+async def test_a_new_secret_is_known_at_once_though_its_key_was_looked_up_a_moment_ago() -> None:
+    key, old = make_key(tenant="acme", scopes=frozenset({"*"}))
+    store = FakeKeys(key)
+    identification = Identification(store)
+    await identification.identify(old)
+    new = make_text(key.id)
+    salt, digest = seal_text(new)
+    former = FormerSecret(
+        salt=key.salt, digest=key.digest, expire_time=datetime.now(UTC) + timedelta(hours=1)
+    )
+    store.keys[key.id] = replace(key, salt=salt, digest=digest, former=former)
+    assert (await identification.identify(new)).id == key.id
+    assert (await identification.identify(old)).id == key.id
+    assert store.looked_up == [key.id, key.id]

@@ -1,11 +1,17 @@
 import pytest
 
-from services.gateway.domain.keys_scopes import check_grant, read_scopes
+from services.gateway.domain.identity import Identity
+from services.gateway.domain.keys import ApiKey, make_key
+from services.gateway.domain.keys_scopes import check_grant, check_grant_to_other, read_scopes
 from services.kit.errors import InvalidArgument, PermissionDenied
 
 
 def scopes(text: str) -> frozenset[str]:
     return frozenset(text.split())
+
+
+def holder(own: str) -> ApiKey:
+    return make_key(tenant="t", scopes=scopes(own))[0]
 
 
 @pytest.mark.parametrize(
@@ -55,6 +61,9 @@ def test_another_form_is_refused_with_its_place(scope: str) -> None:
     ("own", "wanted"),
     [
         ("*", "*"),
+        ("*", "tenants"),
+        ("tenants keys", "keys"),
+        ("tenants", "tenants"),
         ("*", "keys rpc:Generate collection:docs"),
         ("keys", "keys"),
         ("keys", "rpc:Generate"),
@@ -64,7 +73,7 @@ def test_another_form_is_refused_with_its_place(scope: str) -> None:
     ],
 )
 def test_a_key_grants_what_it_may_do_or_less(own: str, wanted: str) -> None:
-    check_grant(scopes(own), scopes(wanted))
+    check_grant(holder(own), scopes(wanted))
 
 
 @pytest.mark.parametrize(
@@ -78,9 +87,28 @@ def test_a_key_grants_what_it_may_do_or_less(own: str, wanted: str) -> None:
         ("keys route:a", "model:m", "model:m"),
         ("keys rpc:CreateKey", "route:a", "rpc:*"),
         ("keys rpc:CreateKey", "rpc:Generate", "rpc:Generate"),
+        ("keys", "tenants", "tenants"),
+        ("tenants", "*", "*"),
+        ("tenants", "keys", "keys"),
     ],
 )
 def test_a_key_never_grants_what_it_lacks(own: str, wanted: str, beyond: str) -> None:
     with pytest.raises(PermissionDenied) as caught:
-        check_grant(scopes(own), scopes(wanted))
+        check_grant(holder(own), scopes(wanted))
     assert caught.value.metadata == {"scope": beyond}
+
+
+def test_a_token_with_all_scopes_makes_no_operators() -> None:
+    by = Identity(id="jwt_1", tenant="t", scopes=scopes("*"))
+    check_grant(by, scopes("keys rpc:Generate"))
+    for wanted in ("*", "tenants"):
+        with pytest.raises(PermissionDenied):
+            check_grant(by, scopes(wanted))
+    check_grant(Identity(id="jwt_1", tenant="t", scopes=scopes("* tenants")), scopes("*"))
+
+
+@pytest.mark.parametrize("wanted", ["*", "keys tenants"])
+def test_no_key_of_another_tenant_becomes_an_operators(wanted: str) -> None:
+    check_grant_to_other(scopes("keys"))
+    with pytest.raises(PermissionDenied, match="operator"):
+        check_grant_to_other(scopes(wanted))

@@ -1,6 +1,7 @@
 """The audit log, as key holders and operators read it."""
 
 import json
+from datetime import timedelta
 from typing import Any
 
 from psycopg_pool import AsyncConnectionPool
@@ -19,6 +20,13 @@ where (%(tenant)s::text is null or (
   and (%(before)s::bigint is null or number < %(before)s)
 order by number desc limit %(limit)s
 """
+_PRUNE = """
+delete from gateway.audit_log where number in (
+  select number from gateway.audit_log where time < now() - %s::interval order by number limit %s
+)
+"""
+BATCH = 5000
+"""Entries that one statement removes."""
 
 
 class PostgresAudit:
@@ -40,6 +48,13 @@ class PostgresAudit:
         async with connect(self._pool) as connection:
             cursor = await connection.execute(_PAGE, values)
             return [(row[0], _to_entry(*row[1:])) for row in await cursor.fetchall()]
+
+    async def prune(self, age: timedelta) -> None:
+        """Removes the entries that are older; raises Unavailable when the database is away."""
+        removed = BATCH
+        while removed == BATCH:
+            async with connect(self._pool) as connection:
+                removed = (await connection.execute(_PRUNE, (age, BATCH))).rowcount
 
 
 def _to_entry(

@@ -158,7 +158,8 @@ async def test_old_entries_of_the_audit_log_go_where_that_is_wished(database_url
     await execute(
         database_url,
         "insert into gateway.audit_log (tenant, key_id, action, subject, time) "
-        "select 'acme', 'k', 'create_key', 's', now() - make_interval(days => n) from generate_series(0, 9) n",
+        "select 'acme', 'k', 'create_key', 's', now() - make_interval(days => n) "
+        "from generate_series(0, 9) n",
     )
     async with AsyncConnectionPool(database_url, min_size=1, max_size=1, open=False, timeout=1) as pool:
         audit = PostgresAudit(pool)

@@ -16,7 +16,8 @@ from services.gateway.domain.keys_scopes import read_scopes
 from services.gateway.domain.tenants import is_tenant_id
 from services.kit.errors import InvalidArgument
 
-MAX_TOKEN_CHARS = 8192
+MAX_TOKEN_CHARS = 6144
+"""All headers of a gRPC call have 8 KiB."""
 MAX_KEY_ID_CHARS = 256
 MAX_VERIFIED = 4096
 VERIFIED_FOR = timedelta(seconds=60)

@@ -142,7 +142,7 @@ class Trial:
     def _judge(self, failure: QuartetError, breaker: Breaker) -> None:
         if failures.is_fault(failure) or self._has_timed_out(failure):
             breaker.fail(self._generation)
-        elif failure.reason == failures.REFUSED:
+        elif failure.reason in (failures.REFUSED, failures.TOO_LARGE):
             breaker.succeed(self._generation)
         else:
             breaker.abandon(self._generation)

@@ -54,17 +54,18 @@ KEEPALIVE = frames(b": ping\n\n")
 
 async def speak(answer: AsyncGenerator[HttpBody], call: Call, shape: ErrorShape) -> AsyncGenerator[HttpBody]:
     """The answer, with an error in the dialect's shape: a body with its status, or a stream's last frame."""
-    begun = streams = False
+    begun = False
 
     def say_last(error: QuartetError) -> HttpBody:
-        value = shape.body(error, request_id_of(call))
-        return frames(shape.frame(value)) if streams else json_body(value)
+        return frames(shape.frame(shape.body(error, request_id_of(call))))
 
-    call.last_words = say_last
     async with aclosing(answer):
         try:
             async for body in answer:
-                begun, streams = True, body.content_type == EVENT_STREAM
+                if not begun and body.content_type == EVENT_STREAM:
+                    # Behind a whole answer nothing may come, even if the time runs out while it is sent.
+                    call.last_words = say_last
+                begun = True
                 yield body
         except QuartetError as error:
             if begun:

@@ -25,6 +25,8 @@ from services.kit.accounts.account import AccountsUnavailableError
 SOCKET_TIMEOUT_S = 2.0
 REST_S = 1.0
 """After a failure nothing is asked for this long; then it is tried again."""
+MAX_MISSES = 3
+"""Answers in a row that are late before Redis is left alone: one alone may be a machine that is busy."""
 MAX_BATCH = 256
 LATE_TURNS = 20
 """Turns of the loop, less than a millisecond of an idle one, in which an answer may still be read."""
@@ -73,6 +75,7 @@ class Commands:
         self._done = asyncio.Event()
         self._done.set()
         self._rests_until = 0.0
+        self._misses = 0
         self._is_loaded = False
         self._task: asyncio.Task[None] | None = None
 
@@ -89,11 +92,14 @@ class Commands:
             # When the loop itself was late, the answer is there and only not read yet.
             for _ in range(LATE_TURNS):
                 if answer.done():
+                    self._misses = 0
                     return answer.result()
                 await asyncio.sleep(0)
         finally:
             answer.cancel()
-        self._rest("no answer in time")
+        self._misses += 1
+        if self._misses >= MAX_MISSES:
+            self._rest("no answer in time")
         raise AccountsUnavailableError("Redis does not answer in time", was_sent=command.was_sent)
 
     def post(self, script: str, prefix: str, *arguments: Any) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 FULL = "fuzz"
 FULL_EXAMPLES = 10_000
-QUICK_EXAMPLES = 100
+QUICK_EXAMPLES = 50
 QUICK_SHARE_OF_EDGE, FULL_SHARE_OF_EDGE = 0.15, 0.02
 """Of them, so many go over real sockets."""
 EXAMPLE_TIMEOUT_S = 60.0

@@ -25,5 +25,9 @@ class Limits:
         return replace(self, **missing)
 
 
+LIMITS = tuple(field.name for field in fields(Limits))
+"""Each is a column of that name."""
+SHARED_LIMITS = tuple(name for name in LIMITS if name != "input_tokens_per_request")
+"""Those that a tenant has, too."""
 NO_LIMITS = Limits()
 """Says nothing of its own."""

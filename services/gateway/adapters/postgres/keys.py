@@ -14,7 +14,7 @@ from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from services.gateway.domain.identity import ALL_SCOPES
 from services.gateway.domain.keys import ApiKey, FormerSecret, key_id_of, make_key, seal_key
-from services.gateway.domain.limits import Limits
+from services.gateway.domain.limits import LIMITS, SHARED_LIMITS, Limits
 from services.gateway.domain.tenants import Tenant
 from services.kit.errors import FailedPrecondition, Unavailable
 
@@ -23,24 +23,15 @@ CONNECT_TIMEOUT_S = 10
 DEV_TENANT = "default"
 DEV_NAME = "development key of quartet up"
 
-_SHARED_LIMITS = (
-    "requests_per_minute",
-    "tokens_per_minute",
-    "tokens_per_day",
-    "micro_usd_per_day",
-    "micro_usd_per_month",
-    "concurrent_calls",
-)
-_LIMITS = (*_SHARED_LIMITS, "input_tokens_per_request")
 # Put into SQL as text: nothing but names of our own stands in them.
 _FIND = f"""
 select k.id, k.tenant, k.scopes, k.salt, k.digest, k.expire_time, coalesce(k.revoke_time, t.delete_time),
   k.former_salt, k.former_digest, k.former_expire_time,
-  {", ".join(f"k.{name}" for name in _LIMITS)}, {", ".join(f"t.{name}" for name in _SHARED_LIMITS)}
+  {", ".join(f"k.{name}" for name in LIMITS)}, {", ".join(f"t.{name}" for name in SHARED_LIMITS)}
 from gateway.api_keys k join gateway.tenants t on t.id = k.tenant where k.id = %s
 """  # noqa: S608
 _FIND_TENANT = f"""
-select id, {", ".join(_SHARED_LIMITS)} from gateway.tenants where id = %s and delete_time is null
+select id, {", ".join(SHARED_LIMITS)} from gateway.tenants where id = %s and delete_time is null
 """  # noqa: S608
 _LIVE_KEYS = """
 select k.id from gateway.api_keys k join gateway.tenants t on t.id = k.tenant
@@ -73,7 +64,7 @@ class PostgresKeys:
             row = await found.fetchone()
         if row is None:
             return None
-        return Tenant(id=tenant, limits=Limits(**dict(zip(_SHARED_LIMITS, row[1:], strict=True))))
+        return Tenant(id=tenant, limits=Limits(**dict(zip(SHARED_LIMITS, row[1:], strict=True))))
 
     async def live_keys(self, key_ids: Sequence[str]) -> set[str]:
         """Those of the keys that may call; raises as `find`."""
@@ -139,7 +130,7 @@ async def _find(connection: psycopg.AsyncConnection, key_id: str) -> ApiKey | No
     if row is None:
         return None
     found, tenant, scopes, salt, digest, expire_time, revoke_time, *rest = row
-    former, own, shared = rest[:3], rest[3 : 3 + len(_LIMITS)], rest[3 + len(_LIMITS) :]
+    former, own, shared = rest[:3], rest[3 : 3 + len(LIMITS)], rest[3 + len(LIMITS) :]
     return ApiKey(
         id=found,
         tenant=tenant,
@@ -148,8 +139,8 @@ async def _find(connection: psycopg.AsyncConnection, key_id: str) -> ApiKey | No
         digest=bytes(digest),
         expire_time=expire_time,
         revoke_time=revoke_time,
-        limits=Limits(**dict(zip(_LIMITS, own, strict=True))),
-        tenant_limits=Limits(**dict(zip(_SHARED_LIMITS, shared, strict=True))),
+        limits=Limits(**dict(zip(LIMITS, own, strict=True))),
+        tenant_limits=Limits(**dict(zip(SHARED_LIMITS, shared, strict=True))),
         former=_former(*former),
     )
 

@@ -59,12 +59,13 @@ async def speak(answer: AsyncGenerator[HttpBody], call: Call, shape: ErrorShape)
     def say_last(error: QuartetError) -> HttpBody:
         return frames(shape.frame(shape.body(error, request_id_of(call))))
 
+    call.last_words = say_last
     async with aclosing(answer):
         try:
             async for body in answer:
-                if not begun and body.content_type == EVENT_STREAM:
+                if body.content_type != EVENT_STREAM:
                     # Behind a whole answer nothing may come, even if the time runs out while it is sent.
-                    call.last_words = say_last
+                    call.last_words = None
                 begun = True
                 yield body
         except QuartetError as error:

@@ -83,6 +83,8 @@ class Settings(KitSettings):
     """Entries kept while the database is away; more are dropped and counted."""
     ledger_close_timeout_s: Seconds = 5.0
     """How long a router that stops may still write."""
+    ledger_retention_days: int = Field(default=400, ge=1, le=36_500)
+    """The age at which rows of the ledger go, and decisions and outcomes with them."""
 
     @field_validator("openai_base_url", "anthropic_base_url", "edge_url")
     @classmethod

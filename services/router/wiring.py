@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from psycopg_pool import AsyncConnectionPool
@@ -30,6 +30,7 @@ from services.router.adapters.openai.provider import OpenAIProvider
 from services.router.adapters.postgres.journal import DECISIONS, LEDGER, PostgresJournal
 from services.router.adapters.postgres.outcomes import TIMEOUT_S, PostgresOutcomes
 from services.router.adapters.postgres.questions import PostgresQuestions
+from services.router.adapters.postgres.retention import PostgresRetention
 from services.router.adapters.postgres.tenant_data import PostgresTenantData
 from services.router.adapters.redis.answers import RedisAnswers
 from services.router.adapters.redis.cache import RedisCache
@@ -250,6 +251,9 @@ class _Database:
         self.outcomes = PostgresOutcomes(pool)
         self.questions = PostgresQuestions(pool)
         self.tenant_data = PostgresTenantData(pool)
+        age = timedelta(days=self._settings.ledger_retention_days)
+        retention = asyncio.create_task(PostgresRetention(pool, age).keep(), name="retention")
+        self._stack.push_async_callback(_end, retention)
 
     def _journal(self, statement: str) -> PostgresJournal[Any]:
         settings = self._settings

@@ -29,6 +29,7 @@ class DocumentService:
             pipeline.list_collections,
             inner.ListCollectionsRequest,
             outer.ListCollectionsResponse,
+            lists=True,
         )
         self.delete_collection = hand.unary(
             "DeleteCollection",

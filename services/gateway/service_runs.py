@@ -24,7 +24,7 @@ class RunService:
             "GetRun", orchestrator.get_run, inner.GetRunRequest, outer.GetRunResponse, look_up=look_up
         )
         self.list_runs = hand.unary(
-            "ListRuns", orchestrator.list_runs, inner.ListRunsRequest, outer.ListRunsResponse
+            "ListRuns", orchestrator.list_runs, inner.ListRunsRequest, outer.ListRunsResponse, lists=True
         )
         self.watch_run = hand.stream(
             "WatchRun", orchestrator.watch_run, inner.WatchRunRequest, outer.WatchRunResponse, look_up=look_up
@@ -40,8 +40,10 @@ class RunService:
 
     async def start_run(self, request: outer.StartRunRequest, call: Call) -> outer.StartRunResponse:
         caller = await self._front.enter(call, "StartRun")
-        collection_target(request.task.collection).check_scope(caller.key)
         inner_request = convert(request, inner.StartRunRequest)
+        target = collection_target(request.task.collection)
+        target.check_scope(caller.key)
+        inner_request.task.collection = target.collection
         with self._front.hold(caller):
             async with self._front.quotas.admit_run(caller, inner_request.task):
                 response = await self._orchestrator.start_run(inner_request, caller.outgoing())

@@ -101,10 +101,11 @@ class RunStore(Protocol):
         tenant: str,
         *,
         state: run_pb2.RunState.ValueType,
+        collections: Sequence[str] | None,
         limit: int,
         after: tuple[datetime, str] | None,
     ) -> list[run_pb2.Run]:
-        """Newest first, those older than `after`, without their answers."""
+        """Newest first, those older than `after`, without their answers; None leaves the collection open."""
 
     async def events(self, run_id: str, *, first: int, limit: int) -> list[run_pb2.RunEvent]:
         """Recorded events from a number on, in order."""

@@ -56,7 +56,10 @@ class OrchestratorService:
     async def list_runs(self, request: pb.ListRunsRequest, call: Call) -> pb.ListRunsResponse:
         size = request.page_size or DEFAULT_PAGE_SIZE
         after = _read_token(request.page_token) if request.page_token else None
-        runs = await self._store.page(call.tenant, state=request.state, limit=size + 1, after=after)
+        collections = list(request.collections.names) if request.HasField("collections") else None
+        runs = await self._store.page(
+            call.tenant, state=request.state, collections=collections, limit=size + 1, after=after
+        )
         token = _write_token(runs[size - 1]) if len(runs) > size else ""
         return pb.ListRunsResponse(runs=runs[:size], next_page_token=token)
 

@@ -51,8 +51,10 @@ class CollectionStore(Protocol):
         """Makes the collection, or gives the one that is there."""
         ...
 
-    async def page(self, tenant: str, *, after: str, limit: int) -> list[Collection]:
-        """Collections by name, from the first one after `after`."""
+    async def page(
+        self, tenant: str, *, names: Sequence[str] | None, after: str, limit: int
+    ) -> list[Collection]:
+        """Collections by name, from the first one after `after`; any where `names` is None."""
         ...
 
     async def delete(self, tenant: str, name: str) -> int | None:

@@ -44,8 +44,9 @@ class DocumentMethods:
         self, request: pb.ListCollectionsRequest, call: Call
     ) -> pb.ListCollectionsResponse:
         limit = page_limit(request.page_size)
+        names = list(request.collections.names) if request.HasField("collections") else None
         found = await self._documents.collections.page(
-            call.tenant, after=read_token(request.page_token), limit=limit + 1
+            call.tenant, names=names, after=read_token(request.page_token), limit=limit + 1
         )
         page, token = cut_page(found, limit, lambda collection: collection.name)
         return pb.ListCollectionsResponse(

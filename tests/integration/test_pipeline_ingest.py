@@ -42,6 +42,12 @@ async def test_the_same_document_again_is_left_alone_and_a_changed_one_is_replac
             pb.RetrieveRequest(collection="space", query="Sun star light", threshold=-1), make_call()
         )
         collections = await service.list_collections(pb.ListCollectionsRequest(), make_call())
+        held = [
+            await service.list_collections(
+                pb.ListCollectionsRequest(collections=document_pb2.CollectionFilter(names=names)), make_call()
+            )
+            for names in (["elsewhere", "space"], ["elsewhere"], [])
+        ]
 
     assert first.state == again.state == document_pb2.INGEST_STATE_SUCCEEDED
     assert (first.unchanged_documents, again.unchanged_documents) == (0, 1)
@@ -49,6 +55,7 @@ async def test_the_same_document_again_is_left_alone_and_a_changed_one_is_replac
     assert [document.source for document in listed.documents] == ["moon.md", "sun.txt"]
     assert all("Light" not in passage.text for passage in found.passages)
     (collection,) = collections.collections
+    assert [list(one.collections) for one in held] == [[collection], [], []]
     assert (collection.document_count, collection.chunk_count) == (2, len(found.passages))
 
 

@@ -40,10 +40,12 @@ class PassThrough:
         *,
         collection_of: CollectionOf | None = None,
         look_up: LookUp | None = None,
+        lists: bool = False,
         gated: bool = True,
     ) -> Callable[[Message, Call], Awaitable[Outer]]:
         """A method for a unary rpc; `inner` is the peer's request, `outer` our response.
 
+        What `lists` shows each key the entries of its own collections: `inner` has a field `collections`.
         Gated ones take a place among the calls under way; what ends work must pass under overload, too.
         """
 
@@ -52,8 +54,11 @@ class PassThrough:
             if collection_of is not None:
                 collection_target(collection_of(request)).check_scope(caller.key)
             await _check_found(caller, request, look_up)
+            asked = convert(request, inner)
+            if lists:
+                _narrow(asked, caller)
             with self._front.hold(caller) if gated else nullcontext():
-                return convert(await method(convert(request, inner), caller.outgoing()), outer)
+                return convert(await method(asked, caller.outgoing()), outer)
 
         return answer
 
@@ -83,6 +88,15 @@ async def _check_found(caller: Caller, request: Message, look_up: LookUp | None)
     """Refuses what belongs to a collection that the key's scopes leave out; costs other keys nothing."""
     if look_up is not None and caller.key.is_held_to_targets():
         collection_target(await look_up(request, caller.outgoing())).check_scope(caller.key)
+
+
+def _narrow(asked: Any, caller: Caller) -> None:
+    """Asks for what the key's scopes name alone, whatever a client may have written there."""
+    asked.ClearField("collections")
+    names = caller.key.names_of("collection")
+    if names is not None:
+        asked.collections.SetInParent()
+        asked.collections.names.extend(names)
 
 
 def collection_target(name: str) -> Target:

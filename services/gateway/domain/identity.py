@@ -59,6 +59,13 @@ class Identity:
         """Whether it may use a `route`, `model` or `collection`: any, unless its scopes name some."""
         return self._allows(f"{kind}:{name}", TARGETS)
 
+    def names_of(self, kind: str) -> list[str] | None:
+        """The `route`s, `model`s or `collection`s that it may use; None for any."""
+        if not self.is_held_to_targets():
+            return None
+        prefix = f"{kind}:"
+        return sorted(one.removeprefix(prefix) for one in self.scopes if one.startswith(prefix))
+
     def allows_priority(self, name: str) -> bool:
         """Whether its calls may have a priority: any, unless its scopes name some."""
         return self._allows(f"{PRIORITIES}{name}", (PRIORITIES,))

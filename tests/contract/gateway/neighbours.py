@@ -195,6 +195,7 @@ class FakePipeline:
     collection: str = "docs"
     """Of everything that is asked for by its id."""
     tenants: list[str] = field(default_factory=list)
+    listed: list[pipeline_pb2.ListCollectionsRequest] = field(default_factory=list)
     pause: asyncio.Event | None = None
     """Waited for after each state of a job."""
 
@@ -226,9 +227,10 @@ class FakePipeline:
         return pipeline_pb2.ListPipelinesResponse(pipelines=[pipeline_pb2.Pipeline(name="rag_answer")])
 
     async def list_collections(
-        self, _: pipeline_pb2.ListCollectionsRequest, call: Call
+        self, request: pipeline_pb2.ListCollectionsRequest, call: Call
     ) -> pipeline_pb2.ListCollectionsResponse:
         self.tenants.append(call.tenant)
+        self.listed.append(request)
         return pipeline_pb2.ListCollectionsResponse(collections=[document_pb2.Collection(name="docs")])
 
     async def get_document(
@@ -288,6 +290,7 @@ class FakeOrchestrator:
     collection: str = "docs"
     """Of everything that is asked for by its id."""
     keys: list[str] = field(default_factory=list)
+    listed: list[orchestrator_pb2.ListRunsRequest] = field(default_factory=list)
 
     async def start_run(
         self, request: orchestrator_pb2.StartRunRequest, call: Call
@@ -300,6 +303,12 @@ class FakeOrchestrator:
     ) -> orchestrator_pb2.GetRunResponse:
         run = run_pb2.Run(id=request.run_id, task=run_pb2.Task(collection=self.collection))
         return orchestrator_pb2.GetRunResponse(run=run)
+
+    async def list_runs(
+        self, request: orchestrator_pb2.ListRunsRequest, call: Call
+    ) -> orchestrator_pb2.ListRunsResponse:
+        self.listed.append(request)
+        return orchestrator_pb2.ListRunsResponse()
 
     async def watch_run(
         self, request: orchestrator_pb2.WatchRunRequest, call: Call

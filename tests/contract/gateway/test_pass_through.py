@@ -1,5 +1,6 @@
 from asyncio import gather
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 
@@ -7,6 +8,8 @@ from quartet.common.v1 import document_pb2 as documents
 from quartet.common.v1 import message_pb2, run_pb2
 from quartet.gateway.v1 import document_pb2, gateway_pb2
 from quartet.gateway.v1 import run_pb2 as runs_pb2
+from quartet.orchestrator.v1 import orchestrator_pb2
+from quartet.pipeline.v1 import pipeline_pb2
 from services.gateway.domain.keys import make_key
 from services.kit.errors import NotFound, PermissionDenied, Unauthenticated
 from tests.contract.gateway.conftest import Gateway, read_to_error
@@ -55,6 +58,13 @@ async def test_a_run_is_started_at_the_orchestrator(gateway: Gateway) -> None:
     assert gateway.orchestrator.tasks[0].collection == "docs"
 
 
+async def test_a_run_that_names_no_collection_reads_the_default_one(gateway: Gateway) -> None:
+    message = message_pb2.Message(role=message_pb2.ROLE_USER, parts=[message_pb2.Part(text="Go")])
+    request = runs_pb2.StartRunRequest(task=run_pb2.Task(messages=[message]))
+    await gateway.clients["RunService"].start_run(request, gateway.call())
+    assert gateway.orchestrator.tasks[0].collection == "default"
+
+
 async def test_nothing_passes_without_a_key(gateway: Gateway) -> None:
     call = gateway.call()
     call.metadata = {"x-api-key": "qk_000000000000_" + "0" * 64}
@@ -101,3 +111,32 @@ async def test_by_its_id_nothing_of_another_collection_is_reached(gateway: Gatew
     assert refused == [collection == "secret"] * 8
     changed = [*gateway.pipeline.deleted, *gateway.orchestrator.deleted]
     assert changed == ([] if collection == "secret" else ["x"] * 3)
+
+
+@pytest.mark.parametrize(
+    ("scopes", "seen"),
+    [
+        ({"*"}, None),
+        ({"rpc:ListRuns", "rpc:ListCollections"}, None),
+        ({"collection:docs", "collection:space"}, ["docs", "space"]),
+        ({"model:gpt-6-luna"}, []),
+    ],
+)
+async def test_a_key_lists_what_is_of_its_collections(
+    gateway: Gateway, scopes: set[str], seen: list[str] | None
+) -> None:
+    key, gateway.secret = make_key(tenant="acme", scopes=frozenset(scopes))
+    gateway.keys.keys[key.id] = key
+    # As a client could write it that knows the inner contract.
+    wish = documents.CollectionFilter(names=["secret"])
+    collections = pipeline_pb2.ListCollectionsRequest(page_size=7, collections=wish).SerializeToString()
+    runs = orchestrator_pb2.ListRunsRequest(page_size=7, collections=wish).SerializeToString()
+    await gateway.clients["DocumentService"].list_collections(
+        document_pb2.ListCollectionsRequest.FromString(collections), gateway.call()
+    )
+    await gateway.clients["RunService"].list_runs(runs_pb2.ListRunsRequest.FromString(runs), gateway.call())
+    every: list[Any] = [*gateway.pipeline.listed, *gateway.orchestrator.listed]
+    for asked in every:
+        assert asked.page_size == 7
+        assert (list(asked.collections.names) if asked.HasField("collections") else None) == seen
+    assert len(every) == 2

@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from quartet.common.v1 import generation_pb2, message_pb2, run_pb2
+from quartet.common.v1 import document_pb2, generation_pb2, message_pb2, run_pb2
 from quartet.orchestrator.v1 import orchestrator_pb2 as pb
 from services.kit.call import Call
 from services.kit.errors import InvalidArgument, NotFound, ResourceExhausted, Unavailable, Unimplemented
@@ -259,6 +259,15 @@ async def test_runs_are_listed_newest_first_page_by_page(open_orchestrator: Open
     assert [run.id for run in [*first.runs, *rest.runs]] == started[::-1]
     assert not any(run.HasField("completion") for run in first.runs)
     assert (rest.next_page_token, list(failed.runs)) == ("", [])
+
+
+async def test_runs_are_listed_by_what_they_read(open_orchestrator: Open, kind: str) -> None:
+    async with open_orchestrator(kind) as client:
+        tarn = await run_of(client, task(collection="tarn"))
+        await run_of(client, task(collection="secret"))
+        for names, seen in (["tarn", "nowhere"], [tarn.id]), (["nowhere"], []), ([], []):
+            request = pb.ListRunsRequest(collections=document_pb2.CollectionFilter(names=names))
+            assert [run.id for run in (await client.list_runs(request, call())).runs] == seen
 
 
 async def test_too_many_runs_of_a_tenant_are_refused_with_a_time_to_retry(

@@ -64,11 +64,12 @@ class PostgresRuns:
             await self._raise_if_full(connection, charge.tenant)
             await connection.execute(
                 "insert into orchestrator.runs (id, tenant, key_id, idempotency_key, state, run, "
-                "last_event_number, executor, deadline, traceparent, created_at) "
-                "values (%s, %s, %s, %s, %s, %s, 1, %s, %s, %s, %s)",
+                "last_event_number, executor, deadline, traceparent, created_at, collection) "
+                "values (%s, %s, %s, %s, %s, %s, 1, %s, %s, %s, %s, %s)",
                 (
                     *(run.id, charge.tenant, charge.key_id, key, run.state, run.SerializeToString()),
                     *(executor, charge.deadline, charge.traceparent, created_at(run)),
+                    run.task.collection,
                 ),
             )
             await _insert(connection, run.id, 1, Outcome(event=event))
@@ -90,6 +91,7 @@ class PostgresRuns:
         tenant: str,
         *,
         state: run_pb2.RunState.ValueType,
+        collections: Sequence[str] | None,
         limit: int,
         after: tuple[datetime, str] | None,
     ) -> list[run_pb2.Run]:
@@ -98,9 +100,17 @@ class PostgresRuns:
             found = await connection.execute(
                 "select run, state, last_event_number from orchestrator.runs where tenant = %(tenant)s "
                 "and (%(state)s = 0 or state = %(state)s) "
+                "and (%(collections)s::text[] is null or collection = any(%(collections)s)) "
                 "and (%(time)s::timestamptz is null or (created_at, id) < (%(time)s::timestamptz, %(id)s)) "
                 "order by created_at desc, id desc limit %(limit)s",
-                {"tenant": tenant, "state": state, "time": time, "id": run_id, "limit": limit},
+                {
+                    "tenant": tenant,
+                    "state": state,
+                    "collections": None if collections is None else list(collections),
+                    "time": time,
+                    "id": run_id,
+                    "limit": limit,
+                },
             )
             runs = [_run(row) for row in await found.fetchall()]
         for run in runs:

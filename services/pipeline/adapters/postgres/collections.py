@@ -6,6 +6,8 @@ from services.kit.errors import Aborted
 from services.pipeline.domain.collection import Collection
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from services.pipeline.adapters.postgres.pool import Database
 
 _FIND = """
@@ -18,7 +20,8 @@ _CREATE = """
 """
 _PAGE = """
     select id, tenant, name, embedding_model, dimension, description, document_count, chunk_count, created_at
-    from pipeline.collections where tenant = %s and name collate "C" > %s order by name collate "C" limit %s
+    from pipeline.collections where tenant = %(tenant)s and name collate "C" > %(after)s
+    and (%(names)s::text[] is null or name = any(%(names)s)) order by name collate "C" limit %(limit)s
 """
 _DELETE = "delete from pipeline.collections where tenant = %s and name = %s returning document_count"
 
@@ -47,9 +50,17 @@ class PostgresCollections:
             raise Aborted(f"the collection {name!r} was removed while it was made: try again")
         return _collection(row)
 
-    async def page(self, tenant: str, *, after: str, limit: int) -> list[Collection]:
+    async def page(
+        self, tenant: str, *, names: Sequence[str] | None, after: str, limit: int
+    ) -> list[Collection]:
+        values = {
+            "tenant": tenant,
+            "names": None if names is None else list(names),
+            "after": after,
+            "limit": limit,
+        }
         async with self._database.transaction() as connection:
-            rows = await connection.execute(_PAGE, (tenant, after, limit))
+            rows = await connection.execute(_PAGE, values)
             return [_collection(row) for row in await rows.fetchall()]
 
     async def delete(self, tenant: str, name: str) -> int | None:

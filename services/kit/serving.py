@@ -26,6 +26,9 @@ KEEPALIVE_TIMEOUT_S = 10
 MIN_PING_INTERVAL_S = 10
 """Peers that ping more often are sent away."""
 MAX_STREAMS_PER_CONNECTION = 1024
+GC_THRESHOLD = 20_000
+"""New objects between two collections, Python's own being 700: a call under way holds some hundreds, and leaves
+hardly a cycle behind."""
 
 
 class AddressTakenError(Exception):
@@ -108,6 +111,7 @@ async def serve_until_signal() -> None:
     # 10 % of the time that a call takes.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(GC_THRESHOLD)
     await asked.wait()
     log.info("draining")
 

@@ -92,8 +92,8 @@ class Admission:
         await self._gauge.gauge_texts(texts, model, self._limit(caller))
 
     def _limit(self, caller: Caller) -> int:
-        limit = caller.key.limits.over(self._defaults).input_tokens_per_request
-        return limit or 0
+        own = caller.key.limits.input_tokens_per_request
+        return (self._defaults.input_tokens_per_request if own is None else own) or 0
 
 
 def _credential(call: Call) -> str:

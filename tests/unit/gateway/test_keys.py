@@ -122,7 +122,7 @@ async def test_a_found_key_is_looked_up_again_after_its_age() -> None:
     store, now = Store(key), [0.0]
     ring = Recent(store.find, max_age_s=1, clock=lambda: now[0])
     assert await ring.find(key.id) is key
-    now[0] = 0.9
+    now[0] = 0.6
     assert await ring.find(key.id) is key
     assert store.look_ups == 1
     store.keys.clear()
@@ -130,6 +130,20 @@ async def test_a_found_key_is_looked_up_again_after_its_age() -> None:
     assert await ring.find(key.id) is None
     assert await ring.find(key.id) is None
     assert store.look_ups == 3
+
+
+async def test_one_caller_renews_what_ages_while_the_others_are_served() -> None:
+    key = key_with("*")
+    store, now = Store(key), [0.0]
+    ring = Recent(store.find, max_age_s=1, clock=lambda: now[0])
+    await ring.find(key.id)
+    now[0] = 0.7
+    assert [ring.held(key.id) for _ in range(3)] == [None, key, key]
+    now[0] = 1.0
+    assert ring.held(key.id) is None, "the one that was to renew it failed"
+    await ring.look_up(key.id)
+    now[0] = 1.6
+    assert ring.held(key.id) is key
 
 
 async def test_the_ring_forgets_the_oldest_when_it_is_full() -> None:

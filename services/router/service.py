@@ -14,10 +14,11 @@ from services.router.domain.cached_answering import CachedAnswering
 from services.router.domain.cascading import Cascading
 from services.router.domain.catalogue import Capability, Catalogue, Model
 from services.router.domain.comparison import read_period
-from services.router.domain.decision import Decider, Plan
+from services.router.domain.decision import Decider
 from services.router.domain.decision_log import DecisionLog
 from services.router.domain.embedding import Embedding
 from services.router.domain.once import Once
+from services.router.domain.plan import Plan
 from services.router.domain.prices import TokenKind
 from services.router.domain.routes import RouteTable
 from services.router.ports import Outcomes, TenantData

@@ -19,9 +19,9 @@ from services.kit.call import Call
 from services.kit.errors import QuartetError
 from services.router.domain.adaptation import ModelRequest
 from services.router.domain.catalogue import Model
-from services.router.domain.decision import Plan
 from services.router.domain.features import CHARS_PER_TOKEN
 from services.router.domain.ledger import CANCELLED, OK, UNKNOWN_PURPOSE, Entry, Purpose, name_outcome
+from services.router.domain.plan import Plan
 from services.router.domain.prices import Prices, cost_of
 from services.router.ports import Accepted, EmbeddingProvider, Ledger, ModelProvider, ProviderEvent, Vectors
 

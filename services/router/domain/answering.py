@@ -19,12 +19,12 @@ from services.kit.errors import QuartetError
 from services.router.domain.account import Drawing
 from services.router.domain.adaptation import ModelRequest, adapt
 from services.router.domain.budget import Spending
-from services.router.domain.decision import Plan, revise
 from services.router.domain.fleet import Deployment, Trial
 from services.router.domain.hedging import Leg, race
 from services.router.domain.latency import Hedge
 from services.router.domain.ledger import Purpose, name_outcome
 from services.router.domain.lengths import OutputLengths
+from services.router.domain.plan import Plan, revise
 from services.router.domain.prices import estimate_cost
 from services.router.domain.retrying import Attempts, Retrying
 from services.router.ports import Accepted, ModelProvider

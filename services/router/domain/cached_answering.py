@@ -14,8 +14,8 @@ from services.kit.call import Call
 from services.kit.errors import QuartetError
 from services.router.domain.caching import Permission, is_worth_keeping, name_answer, permit
 from services.router.domain.cascading import Cascading
-from services.router.domain.decision import Plan, revise
 from services.router.domain.flights import Flight, Flights
+from services.router.domain.plan import Plan, revise
 from services.router.domain.recording import MAX_BYTES, Recording
 from services.router.domain.routes import Caching
 from services.router.domain.semantic import Question, SemanticCache

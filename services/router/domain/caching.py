@@ -14,7 +14,7 @@ from quartet.common.v1.generation_pb2 import (
 )
 from quartet.common.v1.message_pb2 import Message
 from quartet.router.v1.router_pb2 import Prompt
-from services.router.domain.decision import Plan
+from services.router.domain.plan import Plan
 from services.router.domain.routes import Caching
 
 _ENDED_WELL = (FINISH_REASON_STOP, FINISH_REASON_STOP_SEQUENCE)

@@ -18,7 +18,7 @@ from services.router.domain import failures
 from services.router.domain.answering import Answering
 from services.router.domain.budget import Spending
 from services.router.domain.checking import Cascade, object_to, read_text
-from services.router.domain.decision import Plan, note_failures
+from services.router.domain.plan import Plan, note_failures
 from services.router.domain.recording import assemble
 
 MAX_JUDGED_CHARS = 8_000

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from services.router.domain.decision import Plan
+from services.router.domain.plan import Plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

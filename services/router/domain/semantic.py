@@ -8,8 +8,8 @@ from quartet.router.v1.router_pb2 import Prompt
 from services.kit.call import Call
 from services.kit.errors import QuartetError
 from services.router.domain.caching import name_context
-from services.router.domain.decision import Plan
 from services.router.domain.paraphrase import MAX_CHARS, is_paraphrase
+from services.router.domain.plan import Plan
 from services.router.ports import StoreUnavailableError
 
 EMBED_TIMEOUT_S = 0.5

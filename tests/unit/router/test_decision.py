@@ -7,7 +7,7 @@ import pytest
 from quartet.common.v1 import generation_pb2 as generation
 from quartet.common.v1 import message_pb2 as message
 from services.kit.errors import InvalidArgument, NotFound
-from services.router.domain.decision import revise
+from services.router.domain.plan import revise
 from tests.unit.router.conftest import Ask, Decide
 
 

@@ -14,9 +14,9 @@ from services.kit.errors import Unavailable
 from services.router.domain import failures
 from services.router.domain.adaptation import ModelRequest
 from services.router.domain.answering import Answering
-from services.router.domain.decision import Plan
 from services.router.domain.fleet import Fleet
 from services.router.domain.latency import Hedge, Latency
+from services.router.domain.plan import Plan
 from services.router.domain.retrying import Retrying, RetryPolicy
 from services.router.ports import Accepted, ProviderEvent
 from tests.unit.router.conftest import Ask, Decide

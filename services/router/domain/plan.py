@@ -1,0 +1,72 @@
+"""A decision with what carrying it out needs, and the decision as it turns out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from quartet.common.v1 import decision_pb2 as pb
+from quartet.common.v1.generation_pb2 import Usage
+from services.router.domain.catalogue import Model
+from services.router.domain.checking import Cascade
+from services.router.domain.routes import Route
+from services.router.domain.tiers import Tiers
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """A decision, and what carrying it out needs.
+
+    Attributes:
+        decision: As it goes to the caller; not to be changed.
+        models: The models that can serve, the preferred one first; empty when the handler is not a model.
+        route: The route's bounds; those of a named model when one was named.
+        input_tokens: As counted or estimated.
+        tiers: What the route's policies say; None where the route has none, or only one tier can serve.
+        drafting: Ids of the models whose answers are checked; empty for none.
+        superseded: What an earlier answer to the same prompt used; None where there was none.
+        is_overhead: True for a question of the router's own.
+    """
+
+    decision: pb.Decision
+    models: tuple[Model, ...]
+    route: Route
+    input_tokens: int
+    tiers: Tiers | None = None
+    drafting: frozenset[str] = frozenset()
+    superseded: Usage | None = None
+    is_overhead: bool = False
+
+    @property
+    def cascade(self) -> Cascade | None:
+        """How the drafting models' answers are checked; None where none is."""
+        return self.route.cascade if self.drafting else None
+
+
+def note_failures(decision: pb.Decision, failures: Mapping[str, str]) -> pb.Decision:
+    """The decision with what speaks against models that were asked before."""
+    noted = pb.Decision()
+    noted.CopyFrom(decision)
+    for candidate in noted.candidates:
+        if candidate.model in failures and not candidate.chosen:
+            candidate.rejected_because = f"it failed: {failures[candidate.model]}"
+    return noted
+
+
+def revise(decision: pb.Decision, model: Model, failures: Mapping[str, str]) -> pb.Decision:
+    """The decision as it turned out: the model that answers, and where; how those before it failed, by id."""
+    if model.id == decision.model and not failures and _provider_of(decision, model) == model.provider:
+        return decision
+    revised = pb.Decision()
+    revised.CopyFrom(decision)
+    revised.model = revised.handler.model = model.id
+    for candidate in revised.candidates:
+        candidate.chosen = candidate.model == model.id
+        if candidate.chosen:
+            candidate.provider = model.provider
+        if candidate.model in failures and not candidate.chosen:
+            candidate.rejected_because = f"it failed: {failures[candidate.model]}"
+    return revised
+
+
+def _provider_of(decision: pb.Decision, model: Model) -> str:
+    chosen = (candidate.provider for candidate in decision.candidates if candidate.model == model.id)
+    return next(chosen, model.provider)

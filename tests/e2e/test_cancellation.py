@@ -45,6 +45,10 @@ def message(model: str, *, stream: bool) -> tuple[str, Any]:
     return path.replace("chat/completions", "messages"), body | {"max_tokens": 500}
 
 
+def response(model: str, *, stream: bool) -> tuple[str, Any]:
+    return "/v1/responses", {"model": model, "stream": stream, "input": "Say something long, please."}
+
+
 def native(path: str, name: str) -> tuple[str, Any]:
     turn = {"role": "ROLE_USER", "parts": [{"text": "Say something long, please."}]}
     return path, {"generation": {"target": {"name": name}, "messages": [turn]}}
@@ -53,6 +57,7 @@ def native(path: str, name: str) -> tuple[str, Any]:
 KINDS: tuple[tuple[str, Any], ...] = (
     *(chat(model, stream=stream) for model in (MODEL, CLAUDE) for stream in (True, False)),
     *(message(model, stream=stream) for model in (MODEL, CLAUDE) for stream in (True, False)),
+    *(response(model, stream=stream) for model in (MODEL, CLAUDE) for stream in (True, False)),
     ("/v1/embeddings", {"model": "text-embedding-3-small", "input": ["one", "two"]}),
     native("/api/v1/generate", MODEL),
     native("/api/v1/generate:stream", MODEL),

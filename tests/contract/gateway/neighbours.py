@@ -291,6 +291,8 @@ class FakeOrchestrator:
     """Of everything that is asked for by its id."""
     keys: list[str] = field(default_factory=list)
     listed: list[orchestrator_pb2.ListRunsRequest] = field(default_factory=list)
+    pause: asyncio.Event | None = None
+    """Waited for after a watched run's first event."""
 
     async def start_run(
         self, request: orchestrator_pb2.StartRunRequest, call: Call
@@ -314,6 +316,8 @@ class FakeOrchestrator:
         self, request: orchestrator_pb2.WatchRunRequest, call: Call
     ) -> AsyncIterator[orchestrator_pb2.WatchRunResponse]:
         yield orchestrator_pb2.WatchRunResponse(event=run_pb2.RunEvent(number=1))
+        if self.pause is not None:
+            await self.pause.wait()
 
     async def cancel_run(
         self, request: orchestrator_pb2.CancelRunRequest, call: Call

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 from google.api.httpbody_pb2 import HttpBody  # type: ignore[import-untyped]
 
-from quartet.gateway.v1 import document_pb2, gateway_pb2
+from quartet.gateway.v1 import document_pb2, gateway_pb2, run_pb2, tenant_pb2
 from services.gateway.domain.keys import make_key
 from services.gateway.settings import Settings
 from services.gateway.wiring import ORCHESTRATOR, PIPELINE, ROUTER, build
@@ -56,6 +56,11 @@ class Suite:
         )
         return answer
 
+    def watch_run(self) -> AsyncIterator[Any]:
+        request = run_pb2.WatchRunRequest(run_id="r1")
+        events: AsyncIterator[Any] = self.clients["RunService"].watch_run(request, self.call())
+        return events
+
     async def revoke(self) -> None:
         await self.execute("update gateway.api_keys set revoke_time = now() where name = ''")
 
@@ -78,7 +83,8 @@ async def suite(request: pytest.FixtureRequest, database_url: str) -> AsyncItera
             other_secret=other_secret,
         )
         await suite.execute(f"update gateway.api_keys set name = 'other' where id = '{other.id}'")
-        peers = {ROUTER: suite.router, PIPELINE: suite.pipeline, ORCHESTRATOR: FakeOrchestrator()}
+        orchestrator = FakeOrchestrator(pause=pause)
+        peers = {ROUTER: suite.router, PIPELINE: suite.pipeline, ORCHESTRATOR: orchestrator}
         settings = Settings(
             database_url=database_url,
             redis_url="",
@@ -151,6 +157,29 @@ async def test_whoever_watches_a_job_no_longer_sees_it(suite: Suite) -> None:
     await suite.execute("update gateway.api_keys set expire_time = now() where name = ''")
     _, error = await read_to_error(watching)
     assert isinstance(error, Unauthenticated)
+
+
+async def test_whoever_watches_a_run_no_longer_sees_it(suite: Suite) -> None:
+    watching = suite.watch_run()
+    assert (await anext(watching)).event.number == 1
+    await suite.revoke()
+    _, error = await read_to_error(watching)
+    assert isinstance(error, Unauthenticated)
+    assert error.reason == "CREDENTIAL_ENDED"
+
+
+async def test_what_streams_to_a_tenant_ends_when_the_tenant_is_deleted(suite: Suite) -> None:
+    operator, secret = make_key(tenant="house", scopes=frozenset({"tenants"}))
+    await keep(suite.database_url, operator)
+    streams = [suite.watch_run(), suite.stream(), suite.stream(suite.issuer.token())]
+    for stream in streams:
+        await anext(stream)
+    request = tenant_pb2.DeleteTenantRequest(tenant_id="acme")
+    deleting = asyncio.create_task(suite.clients["TenantService"].delete_tenant(request, suite.call(secret)))
+    ends = await asyncio.gather(*(read_to_error(stream) for stream in streams))
+    assert not deleting.done()  # their data goes when they have ended
+    assert [error.reason for _, error in ends if error] == ["CREDENTIAL_ENDED"] * len(streams)
+    await deleting
 
 
 async def test_an_upload_ends_too(suite: Suite) -> None:

@@ -22,6 +22,7 @@ from tests.contract.gateway.neighbours import FakeRouter, complete, model_decisi
 SHORT_TIMEOUT_MS = 150
 HANG = "hang"
 DECISION = router_pb2.StreamGenerateResponse(decision=model_decision())
+RESPONSE_ENDS = ("completed", "incomplete", "failed", "error")
 END = router_pb2.StreamGenerateResponse(end=complete())
 ENDINGS: dict[str, Any] = {
     "stops": None,
@@ -127,7 +128,28 @@ async def check_message(gateway: Gateway, call: Call) -> None:
         assert kinds.count("content_block_start") == kinds.count("content_block_stop")
 
 
-DIALECTS = {"native": check_native, "chat": check_chat, "message": check_message}
+async def check_response(gateway: Gateway, call: Call) -> None:
+    bodies = await gateway.respond(
+        json.dumps({"model": "auto", "stream": True, "input": "hello"}).encode(), call
+    )
+    if is_error_body(bodies):
+        return
+    events = events_of(bodies)
+    kinds = [event["type"].removeprefix("response.") for event in events]
+    assert [event["sequence_number"] for event in events] == list(range(len(events)))
+    assert sum(kinds.count(kind) for kind in RESPONSE_ENDS) == 1
+    assert kinds[-1] in RESPONSE_ENDS
+    assert kinds[:2] == ["created", "in_progress"]
+    if kinds[-1] != "failed":
+        assert kinds.count("output_item.added") == kinds.count("output_item.done")
+
+
+DIALECTS = {
+    "native": check_native,
+    "chat": check_chat,
+    "response": check_response,
+    "message": check_message,
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)

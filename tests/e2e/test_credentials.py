@@ -6,13 +6,14 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
+import pytest
 import pytest_asyncio
 
-from quartet.gateway.v1 import gateway_pb2
+from quartet.gateway.v1 import gateway_pb2, key_pb2, tenant_pb2
 from services.gateway.domain.keys import key_id_of
 from services.kit.call import Call
 from services.kit.client import remote
-from services.kit.errors import Unauthenticated
+from services.kit.errors import PermissionDenied, Unauthenticated
 from services.kit.testing import OtlpReceiver
 from tests.doubles.hostile_credentials import TEXTS, UNKNOWN_KEY, jwts, wrong_secret
 from tests.doubles.issuer import AUDIENCE, ISSUER, Issuer
@@ -155,6 +156,42 @@ async def test_no_secret_is_in_stores_logs_or_traces(
         assert not any(part in str(span) for span in spans.spans)
     # The search finds what is there.
     assert await find_in_postgres(guarded, key_id_of(secret)) != []
+
+
+async def test_tenants_are_kept_by_grpc_and_by_command_alike(
+    guarded: Suite, provider: ProviderDouble
+) -> None:
+    provider.reset()
+    tenants = remote("quartet.gateway.v1.TenantService", guarded.url.removeprefix("http://"))
+
+    def call(secret: str = guarded.api_key) -> Call:
+        return Call.root(timeout_s=30, metadata={"authorization": f"Bearer {secret}"})
+
+    async def listed() -> dict[str, tenant_pb2.Tenant]:
+        response = await tenants.list_tenants(tenant_pb2.ListTenantsRequest(), call())
+        return {tenant.id: tenant for tenant in response.tenants}
+
+    await tenants.create_tenant(tenant_pb2.CreateTenantRequest(id="by-grpc", name="By gRPC"), call())
+    await guarded.quartet("tenants", "create", "by-command", "--quota", "tokens_per_day=7")
+    told = json.loads(await guarded.quartet("tenants", "list", "--json"))["tenants"]
+    assert {one["id"]: one["name"] for one in told} == {
+        name: tenant.name for name, tenant in (await listed()).items()
+    }
+    assert (await listed())["by-command"].limits == key_pb2.Limits(tokens_per_day=7)
+    secret = await create_key(guarded, "first", "--scope", "keys", "--tenant", "by-grpc")
+    headers = {"authorization": f"Bearer {secret}"}
+    assert (await post(guarded, "/v1/chat/completions", headers, chat("x")))[0] == 200
+    await guarded.quartet("tenants", "limits", "by-grpc", "--quota", "requests_per_minute=0")
+    assert (await listed())["by-grpc"].limits == key_pb2.Limits(requests_per_minute=0)
+    await asyncio.sleep(1)  # by then every replica knows
+    status, answer = await post(guarded, "/v1/chat/completions", headers, chat("x"))
+    assert (status, answer["error"]["quartet"]["reason"]) == (429, "QUOTA_EXHAUSTED")
+    with pytest.raises(PermissionDenied):
+        await tenants.delete_tenant(tenant_pb2.DeleteTenantRequest(tenant_id="by-command"), call(secret))
+    await tenants.delete_tenant(tenant_pb2.DeleteTenantRequest(tenant_id="by-grpc"), call())
+    await guarded.quartet("tenants", "delete", "by-command", "--yes")
+    assert set(await listed()) == {"default"}
+    await tenants.close()
 
 
 async def test_a_deleted_tenant_is_nowhere_any_more(guarded: Suite, provider: ProviderDouble) -> None:

@@ -1,6 +1,6 @@
 """What the router's domain needs from the outside world."""
 
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -10,7 +10,7 @@ from quartet.router.v1.router_pb2 import PolicyComparison
 from services.kit.call import Call
 from services.router.domain.adaptation import ModelRequest
 from services.router.domain.catalogue import Limits, Model
-from services.router.domain.ledger import Entry
+from services.router.domain.ledger import UNKNOWN_PURPOSE, Entry, Purpose
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,10 +42,20 @@ class Vectors:
     input_tokens: int
 
 
-class EmbeddingProvider(Protocol):
-    """Makes one call to an embedding model; `dimension` 0 means the model's own."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """Texts for one call to an embedding model; `dimension` 0 means the model's own."""
 
-    async def embed(self, model: Model, texts: Sequence[str], dimension: int, call: Call) -> Vectors: ...
+    model: Model
+    texts: Sequence[str]
+    dimension: int
+    purpose: Purpose = UNKNOWN_PURPOSE
+
+
+class EmbeddingProvider(Protocol):
+    """Makes one call to an embedding model; never retries, and fails as `ModelProvider` does."""
+
+    async def embed(self, batch: Batch, call: Call) -> Vectors: ...
 
 
 class Ledger(Protocol):
@@ -93,6 +103,20 @@ class AnswerCache(Protocol):
 
     async def put(self, tenant: str, name: str, data: bytes, *, ttl_s: int) -> None:
         """Keeps an answer in place of an earlier one."""
+        ...
+
+
+class VectorStore(Protocol):
+    """Keeps vectors for a while; raises StoreUnavailableError when it cannot be reached."""
+
+    async def find(self, tenant: str, names: Sequence[str]) -> Sequence[bytes | None]:
+        """What is kept under each name, in their order; None where nothing is."""
+        ...
+
+    async def keep(
+        self, tenant: str, items: Mapping[str, bytes], *, ttl_s: int, max_tenant_bytes: int
+    ) -> None:
+        """Keeps items; where the tenant's take more than it may have, the oldest go."""
         ...
 
 

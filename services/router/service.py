@@ -11,12 +11,12 @@ from services.kit import telemetry
 from services.kit.call import Call
 from services.kit.errors import FailedPrecondition
 from services.router.domain.cached_answering import CachedAnswering
+from services.router.domain.cached_embedding import CachedEmbedding
 from services.router.domain.cascading import Cascading
 from services.router.domain.catalogue import Capability, Catalogue, Model
 from services.router.domain.comparison import read_period
 from services.router.domain.decision import Decider
 from services.router.domain.decision_log import DecisionLog
-from services.router.domain.embedding import Embedding
 from services.router.domain.once import Once
 from services.router.domain.plan import Plan
 from services.router.domain.prices import TokenKind
@@ -41,7 +41,7 @@ class RouterService:
         routes: RouteTable,
         decider: Decider,
         answering: Cascading | CachedAnswering,
-        embedding: Embedding,
+        embedding: CachedEmbedding,
         once: Once | None,
         decisions: DecisionLog | None = None,
         outcomes: Outcomes | None = None,
@@ -85,7 +85,7 @@ class RouterService:
 
     async def embed(self, request: pb.EmbedRequest, call: Call) -> pb.EmbedResponse:
         model = self._decider.find_embedding(request.model)
-        return await self._embedding.embed(model, request.texts, request.dimensions, request.budget, call)
+        return await self._embedding.embed(model, request, call)
 
     async def list_models(self, request: pb.ListModelsRequest, call: Call) -> pb.ListModelsResponse:
         del request, call

@@ -16,6 +16,7 @@ from services.router.adapters.metered import Instruments
 from services.router.adapters.postgres.outcomes import PostgresOutcomes
 from services.router.domain.account import Drawing
 from services.router.domain.answering import Answering
+from services.router.domain.cached_embedding import CachedEmbedding
 from services.router.domain.cascading import Cascading
 from services.router.domain.decision import Decider
 from services.router.domain.embedding import Embedding
@@ -26,7 +27,15 @@ from services.router.learned.learned import Learned
 from services.router.service import RouterService
 from services.router.settings import Settings
 from services.router.wiring_providers import Providers, breaker_policy, check_addresses
-from services.router.wiring_stores import Database, end_task, open_accounts, open_gate, open_once, with_cache
+from services.router.wiring_stores import (
+    Database,
+    end_task,
+    open_accounts,
+    open_gate,
+    open_once,
+    open_vectors,
+    with_cache,
+)
 
 SERVICE = router_pb2.DESCRIPTOR.services_by_name["RouterService"].full_name
 
@@ -95,7 +104,11 @@ async def build(
                 database,
                 embedder,
             ),
-            embedding=Embedding(providers.embedders, retrying, drawing),
+            embedding=CachedEmbedding(
+                Embedding(providers.embedders, retrying, drawing),
+                open_vectors(settings, stack),
+                instruments.note_vectors,
+            ),
             once=open_once(settings, stack),
             decisions=database.decisions,
             outcomes=database.outcomes,

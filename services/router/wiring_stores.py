@@ -20,6 +20,7 @@ from services.router.adapters.postgres.tenant_data import PostgresTenantData
 from services.router.adapters.redis.answers import RedisAnswers
 from services.router.adapters.redis.cache import RedisCache
 from services.router.adapters.redis.limits import RedisLimits
+from services.router.adapters.redis.vectors import RedisVectors
 from services.router.domain.cached_answering import CachedAnswering
 from services.router.domain.cascading import Cascading
 from services.router.domain.decision_log import DecisionLog
@@ -105,6 +106,15 @@ def with_cache(
     )
     stack.push_async_callback(cached.close)
     return cached
+
+
+def open_vectors(settings: Settings, stack: AsyncExitStack) -> RedisVectors | None:
+    """Where vectors of texts are kept; None without Redis."""
+    if not settings.redis_url:
+        return None
+    vectors = RedisVectors(settings.redis_url, timeout_s=settings.cache_timeout_s)
+    stack.push_async_callback(vectors.close)
+    return vectors
 
 
 def open_once(settings: Settings, stack: AsyncExitStack) -> Once | None:

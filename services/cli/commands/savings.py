@@ -17,7 +17,8 @@ def savings(
 ) -> None:
     """Say what routing saved your tenant, against sending all to the baseline model of routes.yaml.
 
-    Counted are the calls that a route chose; failed and repeated ones are in their cost only.
+    Counted are the calls that a route chose; failed and repeated ones are in their cost only. Vectors that
+    were kept count with what they would have cost anew.
     """
     from quartet.gateway.v1.key_pb2 import GetUsageRequest
     from services.cli.client import Client

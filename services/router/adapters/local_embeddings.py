@@ -1,12 +1,9 @@
 """The local embedding model behind the router's port."""
 
-from collections.abc import Sequence
-
 from services.kit.call import Call
 from services.kit.errors import InvalidArgument
 from services.router.adapters.minilm.embedder import MiniLMEmbedder
-from services.router.domain.catalogue import Model
-from services.router.ports import Vectors
+from services.router.ports import Batch, Vectors
 
 
 class LocalEmbeddings:
@@ -15,11 +12,12 @@ class LocalEmbeddings:
     def __init__(self, embedder: MiniLMEmbedder) -> None:
         self._embedder = embedder
 
-    async def embed(self, model: Model, texts: Sequence[str], dimension: int, call: Call) -> Vectors:
+    async def embed(self, batch: Batch, call: Call) -> Vectors:
         """Vectors of the model's own length: it cannot shorten them."""
-        if dimension not in (0, model.dimension):
+        model = batch.model
+        if batch.dimension not in (0, model.dimension):
             raise InvalidArgument.field("dimensions", f"{model.id} makes vectors of {model.dimension} only")
-        embeddings = await self._embedder.embed(texts, timeout_s=call.remaining_s())
+        embeddings = await self._embedder.embed(batch.texts, timeout_s=call.remaining_s())
         return Vectors(
             packed=embeddings.vectors,
             dimension=embeddings.dimension,

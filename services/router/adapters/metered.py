@@ -5,7 +5,7 @@ import itertools
 import logging
 import secrets
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 from opentelemetry.metrics import Meter
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer, format_trace_id
 
+from quartet.common.v1.decision_pb2 import CACHE_OUTCOME_EXACT_HIT
 from quartet.common.v1.generation_pb2 import Completion, Delta, FinishReason, Usage
 from services.kit import names, telemetry
 from services.kit.call import Call
@@ -23,7 +24,15 @@ from services.router.domain.features import CHARS_PER_TOKEN
 from services.router.domain.ledger import CANCELLED, OK, UNKNOWN_PURPOSE, Entry, Purpose, name_outcome
 from services.router.domain.plan import Plan
 from services.router.domain.prices import Prices, cost_of
-from services.router.ports import Accepted, EmbeddingProvider, Ledger, ModelProvider, ProviderEvent, Vectors
+from services.router.ports import (
+    Accepted,
+    Batch,
+    EmbeddingProvider,
+    Ledger,
+    ModelProvider,
+    ProviderEvent,
+    Vectors,
+)
 
 log = logging.getLogger(__name__)
 
@@ -57,25 +66,37 @@ class Instruments:
 
     def note_hit(self, plan: Plan, answered: Completion, run_id: str, call: Call) -> None:
         """Writes down an answer for which no model was called: no tokens, no cost, and what it saved."""
+        model = next((model for model in plan.models if model.id == answered.model), plan.models[0])
+        saved = cost_of(answered.usage, self._baseline) if self._baseline and plan.route.name else 0
+        purpose = Purpose(route=plan.route.name, run_id=run_id, cache=name_outcome(plan.decision.cache))
+        self._record_hit(names.CHAT, model, purpose, saved, call)
+
+    def note_vectors(self, model: Model, tokens: int, call: Call) -> None:
+        """Writes down vectors for which no model was called, and what they would have cost."""
+        saved = cost_of(Usage(input_tokens=tokens), model.prices)
+        purpose = Purpose(cache=name_outcome(CACHE_OUTCOME_EXACT_HIT))
+        self._record_hit(names.EMBEDDINGS, model, purpose, saved, call)
+
+    def _record_hit(
+        self, operation: str, model: Model, purpose: Purpose, saved_micro_usd: int, call: Call
+    ) -> None:
         if self.ledger is None:
             return
-        model = next((model for model in plan.models if model.id == answered.model), plan.models[0])
-        baseline = 0 if self._baseline is None else cost_of(answered.usage, self._baseline)
         self.ledger.record(
             Entry(
                 call_id=self.name_call(),
                 time=datetime.now(UTC),
                 tenant=call.tenant,
                 key_id=call.key_id,
-                operation=names.CHAT,
-                route=plan.route.name,
+                operation=operation,
+                route=purpose.route,
                 model=model.id,
                 provider=model.provider,
-                run_id=run_id,
+                run_id=purpose.run_id,
                 trace_id=telemetry.current_trace_id(),
-                cache=name_outcome(plan.decision.cache),
+                cache=purpose.cache,
                 status=OK,
-                baseline_micro_usd=baseline if plan.route.name else 0,
+                baseline_micro_usd=saved_micro_usd,
             )
         )
 
@@ -283,15 +304,21 @@ class MeteredProvider:
 
 
 class MeteredEmbedder:
-    """An embedding provider whose calls are measured."""
+    """An embedding provider whose calls are measured and priced."""
 
     def __init__(self, provider: EmbeddingProvider, instruments: Instruments) -> None:
         self._provider = provider
         self._instruments = instruments
 
-    async def embed(self, model: Model, texts: Sequence[str], dimension: int, call: Call) -> Vectors:
+    async def embed(self, batch: Batch, call: Call) -> Vectors:
         """As the provider's own."""
-        with _Measurement(self._instruments, names.EMBEDDINGS, model, call, attributes={}) as measurement:
-            vectors = await self._provider.embed(model, texts, dimension, call)
+        with _Measurement(
+            self._instruments, names.EMBEDDINGS, batch.model, call, purpose=batch.purpose, attributes={}
+        ) as measurement:
+            try:
+                vectors = await self._provider.embed(batch, call)
+            except asyncio.CancelledError:
+                measurement.note_acceptance()
+                raise
             measurement.complete(Usage(input_tokens=vectors.input_tokens))
             return vectors

@@ -65,18 +65,18 @@ def is_worth_keeping(completion: Completion) -> bool:
 def name_answer(prompt: Prompt, plan: Plan, tenant: str) -> str:
     """A hash of all that affects the answer, of 64 hex digits."""
     digest = hashlib.blake2b(digest_size=32)
-    _add(digest, *_partition(prompt, plan, tenant))
+    add_parts(digest, *_partition(prompt, plan, tenant))
     for turn in prompt.messages:
-        _add(digest, _canonical(turn).SerializeToString(deterministic=True))
+        add_parts(digest, _canonical(turn).SerializeToString(deterministic=True))
     return digest.hexdigest()
 
 
 def name_context(prompt: Prompt, plan: Plan, tenant: str) -> str:
     """As `name_answer`, of everything but the words of the last message: those may be worded otherwise."""
     digest = hashlib.blake2b(digest_size=32)
-    _add(digest, *_partition(prompt, plan, tenant))
+    add_parts(digest, *_partition(prompt, plan, tenant))
     for turn in prompt.messages[:-1]:
-        _add(digest, _canonical(turn).SerializeToString(deterministic=True))
+        add_parts(digest, _canonical(turn).SerializeToString(deterministic=True))
     return digest.hexdigest()
 
 
@@ -114,7 +114,7 @@ def _canonical_spec(spec: GenerationSpec) -> GenerationSpec:
     return bare
 
 
-def _add(digest: "hashlib.blake2b", *parts: bytes) -> None:
+def add_parts(digest: "hashlib.blake2b", *parts: bytes) -> None:
     """Each part with its length before it, so that no two lists of parts read alike."""
     for part in parts:
         digest.update(len(part).to_bytes(8, "big"))

@@ -102,6 +102,26 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Batching:
+    """How many texts one call to an embedding model may have, and how many calls one request makes at once.
+
+    The defaults for texts and tokens are OpenAI's bounds, by its API reference.
+    """
+
+    texts: int = 2048
+    tokens: int = 300_000
+    concurrent: int = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VectorCaching:
+    """How long an embedding model's vectors are kept, and the bytes that all of one tenant's may take."""
+
+    ttl_s: int
+    max_tenant_bytes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
     """Where a model is deployed.
 
@@ -127,6 +147,8 @@ class Model:
         context_window: Tokens of input that it takes.
         max_output_tokens: 0 for models that write no text.
         dimension: Length of its vectors; 0 for models that do not embed.
+        batching: How texts to embed are sent.
+        vector_caching: How its vectors are kept; None for not at all.
         shutdown: The day on which its provider turns it off; None when not announced.
         successor: The id of the model that takes over; empty when none is named.
         sites: Where it is deployed; empty for at its provider alone.
@@ -145,6 +167,8 @@ class Model:
     traits: Traits = field(default_factory=Traits)
     aliases: tuple[str, ...] = ()
     dimension: int = 0
+    batching: Batching = Batching()
+    vector_caching: VectorCaching | None = None
     shutdown: date | None = None
     successor: str = ""
     sites: tuple[Site, ...] = ()

@@ -5,7 +5,7 @@ import pytest
 from services.kit.settings import SettingsError
 from services.router.adapters.config.models import read_models
 from services.router.adapters.config.routes import read_routes
-from services.router.domain.catalogue import Catalogue, Dialect
+from services.router.domain.catalogue import Batching, Catalogue, Dialect, VectorCaching
 
 MODELS = """\
 sources:
@@ -47,6 +47,9 @@ def write(folder: Path, text: str) -> Path:
         (("provider: local", "provider: local\n    colour: red"), 7, "Extra inputs"),
         (("as_of: 2026-11", "as_of: soon"), 2, "match pattern"),
         (("models:", "models: ["), 5, "expected"),
+        (("capabilities: [embeddings]", "batch: {texts: 0}"), 10, "greater than or equal to 1"),
+        (("capabilities: [embeddings]", "cache: off"), 5, "for models that make embeddings"),
+        (("models:", "embedding_cache: on\nmodels:"), 4, "Input should be"),
     ],
 )
 def test_a_bad_file_of_models_is_refused_with_line_and_reason(
@@ -57,6 +60,33 @@ def test_a_bad_file_of_models_is_refused_with_line_and_reason(
         read_models(path)
     assert str(caught.value).startswith(f"{path}:{line}:")
     assert reason in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("for_all", "own", "kept"),
+    [
+        ("", "", (604800, 64)),
+        ("embedding_cache: off", "", None),
+        ("embedding_cache: {ttl_s: 60, max_tenant_mib: 2}", "", (60, 2)),
+        ("embedding_cache: {ttl_s: 60, max_tenant_mib: 2}", "    cache: off", None),
+        ("embedding_cache: {ttl_s: 60, max_tenant_mib: 2}", "    cache: {ttl_s: 5}", (5, 2)),
+        ("embedding_cache: off", "    cache: {ttl_s: 5}", (5, 64)),
+    ],
+)
+def test_vectors_are_kept_unless_the_file_says_otherwise(
+    tmp_path: Path, for_all: str, own: str, kept: tuple[int, int] | None
+) -> None:
+    catalogue, _ = read_models(write(tmp_path, f"{for_all}\n{MODELS}{own}\n"))
+    caching = catalogue.find("a").vector_caching
+    ttl_s, mib = kept or (0, 0)
+    expected = VectorCaching(ttl_s=ttl_s, max_tenant_bytes=mib * 1024 * 1024) if kept else None
+    assert caching == expected
+
+
+def test_a_model_says_how_many_texts_its_server_takes(tmp_path: Path) -> None:
+    batch = "    batch: {texts: 32, concurrent: 2}\n"
+    catalogue, _ = read_models(write(tmp_path, MODELS + batch))
+    assert catalogue.find("a").batching == Batching(texts=32, tokens=300_000, concurrent=2)
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from services.kit.config_file import ConfigFile, Location, Strict
 from services.router.domain.catalogue import (
     LOCAL,
     Balance,
+    Batching,
     Capability,
     Catalogue,
     CatalogueError,
@@ -22,6 +23,7 @@ from services.router.domain.catalogue import (
     Site,
     Thinking,
     Traits,
+    VectorCaching,
 )
 from services.router.domain.prices import Price, Prices, TokenKind
 
@@ -77,6 +79,20 @@ class _Deployment(Strict):
     limits: _Limits | None = None
 
 
+class _Batch(Strict):
+    texts: Annotated[int, Field(ge=1, le=2048)] = Batching().texts
+    tokens: Annotated[int, Field(ge=1, le=100_000_000)] = Batching().tokens
+    concurrent: Annotated[int, Field(ge=1, le=64)] = Batching().concurrent
+
+
+class _VectorCache(Strict):
+    ttl_s: Annotated[int, Field(ge=1, le=366 * 24 * 3600)] = 7 * 24 * 3600
+
+
+class _EmbeddingCache(_VectorCache):
+    max_tenant_mib: Annotated[int, Field(ge=1, le=1024 * 1024)] = 64
+
+
 class _Model(Strict):
     id: str = Field(min_length=1, max_length=256)
     aliases: tuple[str, ...] = ()
@@ -86,6 +102,8 @@ class _Model(Strict):
     max_output_tokens: Tokens
     capabilities: frozenset[Capability] = frozenset()
     dimension: int = Field(0, ge=0, le=8192)
+    batch: _Batch | None = None
+    cache: _VectorCache | Literal[False] | None = None
     prices: tuple[_PriceLine, ...] = ()
     shutdown: _Shutdown | None = None
     successor: str = ""
@@ -111,6 +129,7 @@ class _Server(Strict):
 class _Models(Strict):
     sources: dict[str, _Origin]
     default_embedding: str
+    embedding_cache: _EmbeddingCache | Literal[False] = _EmbeddingCache()
     models: tuple[_VendorModel, ...] = Field(min_length=1)
     servers: tuple[_Server, ...] = ()
 
@@ -169,6 +188,10 @@ def _model(
             raise source.fault((*location, "source"), f"the source {name!r} is not among `sources`")
     if provider in DIALECTS and not entry.source:
         raise source.fault((*location, "id"), "say in `source` where the figures are from")
+    embeds = Capability.EMBEDDINGS in entry.capabilities
+    if not embeds and (entry.batch is not None or entry.cache is not None):
+        raise source.fault((*location, "id"), "`batch` and `cache` are for models that make embeddings")
+    batch = entry.batch or _Batch()
     return Model(
         id=entry.id,
         provider=provider,
@@ -181,6 +204,8 @@ def _model(
         traits=Traits(**{name: getattr(entry.traits, name) for name in _Traits.model_fields}),
         aliases=entry.aliases,
         dimension=entry.dimension,
+        batching=Batching(texts=batch.texts, tokens=batch.tokens, concurrent=batch.concurrent),
+        vector_caching=_vector_caching(entry, content) if embeds else None,
         shutdown=entry.shutdown.date if entry.shutdown else None,
         successor=entry.successor,
         sites=_sites(entry, provider, dialect, content, source, location),
@@ -188,6 +213,16 @@ def _model(
         first_token_s=entry.first_token_s,
         between_tokens_s=entry.between_tokens_s,
     )
+
+
+def _vector_caching(entry: _Model, content: _Models) -> VectorCaching | None:
+    """The model's own entry, else the one for all."""
+    shared = content.embedding_cache
+    own = shared if entry.cache is None else entry.cache
+    if own is False:
+        return None
+    bound = shared or _EmbeddingCache()
+    return VectorCaching(ttl_s=own.ttl_s, max_tenant_bytes=bound.max_tenant_mib * 1024 * 1024)
 
 
 def _sites(

@@ -1,7 +1,7 @@
 """OpenAI, and every server that speaks its Chat Completions format."""
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import orjson
@@ -13,8 +13,7 @@ from services.router.adapters.openai.responses import StreamDecoder, decode_comp
 from services.router.adapters.provider import WireProvider
 from services.router.domain import failures
 from services.router.domain.adaptation import ModelRequest
-from services.router.domain.catalogue import Model
-from services.router.ports import Vectors
+from services.router.ports import Batch, Vectors
 
 DEFAULT_BASE_URL = "https://api.openai.com/v1"
 EMBEDDINGS_PATH = "/embeddings"
@@ -27,11 +26,12 @@ class OpenAIProvider(WireProvider):
 
     path = "/chat/completions"
 
-    async def embed(self, model: Model, texts: Sequence[str], dimension: int, call: Call) -> Vectors:
+    async def embed(self, batch: Batch, call: Call) -> Vectors:
         """Vectors by the embeddings endpoint, as base64 of the very bytes that are passed on."""
-        body: dict[str, Any] = {"model": model.upstream, "input": list(texts), "encoding_format": "base64"}
-        if dimension:
-            body["dimensions"] = dimension
+        model, texts = batch.model, list(batch.texts)
+        body: dict[str, Any] = {"model": model.upstream, "input": texts, "encoding_format": "base64"}
+        if batch.dimension:
+            body["dimensions"] = batch.dimension
         answer = await self._transport.post(
             EMBEDDINGS_PATH, orjson.dumps(body), model=model.id, call=call, headers={}
         )

@@ -2,18 +2,15 @@
 
 import asyncio
 import logging
-import time
 from typing import Any
 
 from redis import asyncio as redis
 from redis.exceptions import RedisError
 
+from services.router.adapters.redis.guard import Guard
 from services.router.domain.catalogue import Limits
 from services.router.domain.limits import BUSY_S
-from services.router.ports import StoreUnavailableError
 
-REST_S = 1.0
-"""After a failure nothing is asked for this long."""
 GIVE_BACK_TIMEOUT_S = 1.0
 MAX_WAITING = 10_000
 """Leases that wait to be given back; more run out by themselves."""
@@ -80,7 +77,7 @@ class RedisLimits:
         )
         self._take = self._redis.register_script(_TAKE)
         self._give_back = self._redis.register_script(_GIVE_BACK)
-        self._rests_until = 0.0
+        self._guard = Guard("the count of providers' limits")
         self._waiting: list[tuple[list[str], list[str | int]]] = []
         self._giving_back: asyncio.Task[None] | None = None
 
@@ -92,19 +89,12 @@ class RedisLimits:
 
     async def take(self, deployment: str, limits: Limits, lease: str, tokens: int, lease_s: float) -> float:
         """Takes a request, tokens and a place."""
-        if time.monotonic() < self._rests_until:
-            raise StoreUnavailableError("the limits could not be read a moment ago")
         arguments = [_or_none(limits.requests_per_minute), _or_none(limits.tokens_per_minute)]
         arguments += [_or_none(limits.concurrent), tokens]
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                wait_ms: Any = await self._take(
-                    keys=_keys(deployment), args=[*arguments, lease, round(lease_s * 1000)]
-                )
-        except (RedisError, OSError, TimeoutError) as error:
-            log.warning("providers' limits cannot be shared: %s", type(error).__name__)
-            self._rests_until = time.monotonic() + REST_S
-            raise StoreUnavailableError(str(error)) from error
+        async with self._guard.within(self._timeout_s):
+            wait_ms: Any = await self._take(
+                keys=_keys(deployment), args=[*arguments, lease, round(lease_s * 1000)]
+            )
         return int(wait_ms) / 1000
 
     def give_back(self, deployment: str, limits: Limits, lease: str, tokens: int) -> None:

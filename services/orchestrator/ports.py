@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from quartet.common.v1 import generation_pb2, run_pb2
@@ -86,10 +86,11 @@ class RunStore(Protocol):
     """Runs and their events; each tenant sees its own."""
 
     async def create(
-        self, charge: Charge, *, idempotency_key: str, executor: str
+        self, charge: Charge, *, idempotency_key: str, joins: timedelta | None, executor: str
     ) -> tuple[run_pb2.Run, bool]:
         """Stores a run with its first event; the run of the same key instead, and False, when there is one.
 
+        With `joins` only a run that is no older and did not end without an answer: another loses its key.
         Raises ResourceExhausted when the tenant has too many runs under way.
         """
 

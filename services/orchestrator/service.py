@@ -24,6 +24,8 @@ DEFAULT_PAGE_SIZE = 100
 ANSWER_MARGIN_S = 2.0
 """A run that its caller waits for ends this long before the caller's deadline: its answer still arrives."""
 CANCEL_TIMEOUT_S = 5.0
+JOINED_FOR = timedelta(days=1)
+"""As long as answers of idempotency keys are kept elsewhere."""
 
 
 class OrchestratorService:
@@ -86,8 +88,8 @@ class OrchestratorService:
         self, request: pb.StreamExecuteRequest, call: Call
     ) -> AsyncGenerator[pb.StreamExecuteResponse, None]:
         detached = bool(request.idempotency_key)
-        timeout_s = self._run_timeout_s if detached else max(0.0, call.remaining_s() - ANSWER_MARGIN_S)
-        run = await self._start(request.task, request.idempotency_key, call, timeout_s)
+        timeout_s = max(0.0, call.remaining_s() - ANSWER_MARGIN_S)
+        run = await self._start(request.task, request.idempotency_key, call, timeout_s, joins=JOINED_FOR)
         ended = False
         try:
             async with aclosing(self._watch.events(run.id, first=1)) as events:
@@ -105,7 +107,9 @@ class OrchestratorService:
         del request
         return pb.DeleteTenantDataResponse(deleted_rows=await self._removal.remove(call.tenant))
 
-    async def _start(self, task: run_pb2.Task, key: str, call: Call, timeout_s: float) -> run_pb2.Run:
+    async def _start(
+        self, task: run_pb2.Task, key: str, call: Call, timeout_s: float, *, joins: timedelta | None = None
+    ) -> run_pb2.Run:
         _check(task)
         run = run_pb2.Run(
             id=f"run_{secrets.token_hex(12)}",
@@ -125,7 +129,7 @@ class OrchestratorService:
         started = False
         try:
             stored, created = await self._store.create(
-                charge, idempotency_key=key, executor=self._executor.id
+                charge, idempotency_key=key, joins=joins, executor=self._executor.id
             )
             if created:
                 await self._executor.start(run.id)

@@ -40,6 +40,24 @@ class Answer:
     head: Head = NO_HEAD
 
 
+@dataclass(slots=True, kw_only=True)
+class RunTicket:
+    """By which the orchestrator finds a run again whose asker was lost.
+
+    Attributes:
+        key: Empty for a run that ends with its asker.
+        is_used: True once the orchestrator was asked; other handlers have no use for it.
+    """
+
+    key: str = ""
+    is_used: bool = False
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether what was begun goes on when it is left."""
+        return self.is_used and bool(self.key)
+
+
 class Dispatcher:
     """Hands prompts to the router, and to the pipeline or the orchestrator where it or the caller says so."""
 
@@ -48,7 +66,9 @@ class Dispatcher:
         self._pipeline = pipeline
         self._orchestrator = orchestrator
 
-    async def generate(self, target: Target, prompt: router_pb2.Prompt, call: Call) -> Answer:
+    async def generate(
+        self, target: Target, prompt: router_pb2.Prompt, call: Call, ticket: RunTicket
+    ) -> Answer:
         """The whole answer; raises what the handler raises."""
         if target.is_routed:
             _aim(prompt, target)
@@ -65,7 +85,7 @@ class Dispatcher:
             ran = await self._pipeline.run(request, call)
             return Answer(decision=decision, completion=ran.completion, stages=list(ran.stages))
         answer = None
-        async with aclosing(self._execute(handler.agent, prompt, call)) as events:
+        async with aclosing(self._execute(handler.agent, prompt, call, ticket)) as events:
             async for event in events:
                 if event.WhichOneof("kind") == "ended":
                     run = event.ended.run
@@ -74,11 +94,15 @@ class Dispatcher:
             raise ended_early("orchestrator")
         return answer
 
-    def stream(self, target: Target, prompt: router_pb2.Prompt, call: Call) -> AsyncGenerator[Event]:
+    def stream(
+        self, target: Target, prompt: router_pb2.Prompt, call: Call, ticket: RunTicket
+    ) -> AsyncGenerator[Event]:
         """The answer piece by piece; raises what the handler raises, at any point before the completion."""
-        return end_once(self._stream(target, prompt, call))
+        return end_once(self._stream(target, prompt, call, ticket))
 
-    async def _stream(self, target: Target, prompt: router_pb2.Prompt, call: Call) -> AsyncGenerator[Event]:
+    async def _stream(
+        self, target: Target, prompt: router_pb2.Prompt, call: Call, ticket: RunTicket
+    ) -> AsyncGenerator[Event]:
         # Here and below, peers' streams are read to their end: one that is left counts as cancelled.
         if target.is_routed:
             decision, ended = None, False
@@ -107,7 +131,7 @@ class Dispatcher:
         served = (
             self._run(handler.pipeline, prompt, call)
             if handler.WhichOneof("kind") == "pipeline"
-            else self._stream_execute(handler.agent, prompt, call)
+            else self._stream_execute(handler.agent, prompt, call, ticket)
         )
         async with aclosing(served) as events:
             async for event in events:
@@ -141,10 +165,10 @@ class Dispatcher:
             raise ended_early("pipeline")
 
     async def _stream_execute(
-        self, target: decision_pb2.AgentTarget, prompt: router_pb2.Prompt, call: Call
+        self, target: decision_pb2.AgentTarget, prompt: router_pb2.Prompt, call: Call, ticket: RunTicket
     ) -> AsyncGenerator[Event]:
         spoke = ended = False
-        async with aclosing(self._execute(target, prompt, call)) as events:
+        async with aclosing(self._execute(target, prompt, call, ticket)) as events:
             async for event in events:
                 match event.WhichOneof("kind"):
                     case "delta":
@@ -161,7 +185,7 @@ class Dispatcher:
             raise ended_early("orchestrator")
 
     async def _execute(
-        self, target: decision_pb2.AgentTarget, prompt: router_pb2.Prompt, call: Call
+        self, target: decision_pb2.AgentTarget, prompt: router_pb2.Prompt, call: Call, ticket: RunTicket
     ) -> AsyncGenerator[run_pb2.RunEvent]:
         task = run_pb2.Task(
             messages=prompt.messages,
@@ -169,7 +193,8 @@ class Dispatcher:
             spec=prompt.spec,
             budget=prompt.budget,
         )
-        request = orchestrator_pb2.StreamExecuteRequest(task=task)
+        request = orchestrator_pb2.StreamExecuteRequest(task=task, idempotency_key=ticket.key)
+        ticket.is_used = True
         async with aclosing(self._orchestrator.stream_execute(request, call)) as responses:
             async for response in responses:
                 yield response.event

@@ -11,7 +11,7 @@ from quartet.common.v1 import decision_pb2, generation_pb2
 from quartet.router.v1 import router_pb2
 from services.gateway.domain.admission import Admission, Caller
 from services.gateway.domain.capacity import PRIORITY_NAMES, Capacity, Hold, settle_priority
-from services.gateway.domain.dispatch import Answer, Dispatcher, Event
+from services.gateway.domain.dispatch import Answer, Dispatcher, Event, RunTicket
 from services.gateway.domain.headers import (
     MODEL,
     Head,
@@ -94,7 +94,7 @@ class Front:
             if ask is None:
                 return await self._answer(caller, order)
             return await self._responses.answer(
-                ask, lambda own: self._answer(replace(caller, call=own), order), caller.waiting()
+                ask, lambda own: self._answer(replace(caller, call=own), order, ask.run_key), caller.waiting()
             )
 
     async def stream(
@@ -108,7 +108,9 @@ class Front:
                 self._stream(caller, order)
                 if ask is None
                 else self._responses.stream(
-                    ask, lambda own: self._stream(replace(caller, call=own), order), caller.waiting()
+                    ask,
+                    lambda own: self._stream(replace(caller, call=own), order, ask.run_key),
+                    caller.waiting(),
                 )
             )
             async with aclosing(served) as events:
@@ -128,10 +130,11 @@ class Front:
         prompt.priority = _priority(caller, asked)
         return self._capacity.hold(prompt.priority)
 
-    async def _answer(self, caller: Caller, order: Order) -> Answer:
+    async def _answer(self, caller: Caller, order: Order, run_key: str = "") -> Answer:
         peer_call = caller.outgoing(timeout_s=self._unary_timeout_s)
-        async with self.quotas.admit(caller, order.prompt, order.target.model):
-            answer = await self._dispatcher.generate(order.target, order.prompt, peer_call)
+        ticket = RunTicket(key=run_key)
+        async with self.quotas.admit(caller, order.prompt, order.target.model, ticket):
+            answer = await self._dispatcher.generate(order.target, order.prompt, peer_call, ticket)
         _trace(caller, answer.decision, answer.completion)
         tell_decision(caller.call, answer.decision)
         tell_adapted(caller.call, answer.completion.adapted)
@@ -139,12 +142,13 @@ class Front:
             caller.call.response_headers[MODEL] = answer.completion.model
         return replace(answer, head=head_of(caller.call))
 
-    async def _stream(self, caller: Caller, order: Order) -> AsyncGenerator[Head | Event]:
+    async def _stream(self, caller: Caller, order: Order, run_key: str = "") -> AsyncGenerator[Head | Event]:
         peer_call = caller.outgoing(timeout_s=self._stream_timeout_s)
+        ticket = RunTicket(key=run_key)
         decision = decision_pb2.Decision()
         async with (
-            self.quotas.admit(caller, order.prompt, order.target.model),
-            aclosing(self._dispatcher.stream(order.target, order.prompt, peer_call)) as events,
+            self.quotas.admit(caller, order.prompt, order.target.model, ticket),
+            aclosing(self._dispatcher.stream(order.target, order.prompt, peer_call, ticket)) as events,
         ):
             async for event in events:
                 if isinstance(event, decision_pb2.Decision):

@@ -30,6 +30,7 @@ from services.kit.errors import ResourceExhausted, Unavailable
 
 if TYPE_CHECKING:
     from services.gateway.domain.admission import Caller
+    from services.gateway.domain.dispatch import RunTicket
     from services.gateway.ports import Accounts
 
 _KINDS: Mapping[str, tuple[Kind, str]] = {
@@ -100,8 +101,12 @@ class Quotas:
         self._buckets = LocalBuckets()
 
     @asynccontextmanager
-    async def admit(self, caller: "Caller", prompt: router_pb2.Prompt, model: str) -> AsyncIterator[None]:
+    async def admit(
+        self, caller: "Caller", prompt: router_pb2.Prompt, model: str, ticket: "RunTicket"
+    ) -> AsyncIterator[None]:
         """Opens the account of a prompt, whose budget bears it from here on, and closes it at the end.
+
+        The account of a run that goes on when it is left here is left to the orchestrator.
 
         Raises:
             ResourceExhausted: `QUOTA_EXHAUSTED`, with the limit and the time at which to come again.
@@ -115,8 +120,13 @@ class Quotas:
         )
         try:
             yield
-        finally:
-            self.close(caller, account)
+        except BaseException:
+            if ticket.goes_on:
+                self._release(account)
+            else:
+                self.close(caller, account)
+            raise
+        self.close(caller, account)
 
     @asynccontextmanager
     async def admit_texts(
@@ -140,8 +150,7 @@ class Quotas:
         except BaseException:
             self.close(caller, account)
             raise
-        if account and self._accounts is not None:
-            self._accounts.release(account)
+        self._release(account)
 
     async def open(
         self,
@@ -182,6 +191,11 @@ class Quotas:
         """Ends an account of this process; nothing for an empty id."""
         if account and self._accounts is not None:
             self._accounts.close(caller.call.tenant, account)
+
+    def _release(self, account: str) -> None:
+        """Leaves an account to the orchestrator."""
+        if account and self._accounts is not None:
+            self._accounts.release(account)
 
     def _limits(self, caller: "Caller") -> tuple[Limit, ...]:
         today = datetime.now(UTC)

@@ -1,5 +1,6 @@
 """How an answer is read from the log, and what can be wrong with asking for it."""
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -35,6 +36,12 @@ class Ask:
     fingerprint: str
     keep_s: float = KEEP_S
     first: int = 0
+
+    @property
+    def run_key(self) -> str:
+        """Names, for the orchestrator, the run that answers this: another request has another one."""
+        text = f"{self.slot.key}\n{self.fingerprint}"
+        return f"answer/{hashlib.sha256(text.encode(errors='surrogatepass')).hexdigest()}"
 
     def check(self, fingerprint: str) -> None:
         """Raises AlreadyExists when the key belongs to a request that asks for something else."""

@@ -6,6 +6,7 @@ import pytest
 from quartet.common.v1 import decision_pb2, generation_pb2, message_pb2, run_pb2
 from quartet.gateway.v1 import gateway_pb2
 from services.gateway.domain.keys import make_key
+from services.gateway.domain.response_entries import Slot
 from services.kit.errors import (
     DeadlineExceeded,
     InvalidArgument,
@@ -101,11 +102,24 @@ async def test_text_that_was_never_streamed_comes_before_the_end(gateway: Gatewa
 
 
 async def test_the_agent_answers_with_its_run(gateway: Gateway) -> None:
-    response = await gateway.native.generate(ask("agent/docs", idempotency_key="once"), gateway.call())
+    response = await gateway.native.generate(ask("agent/docs"), gateway.call())
     assert response.run.id == "r1"
     assert response.run.stop_reason == run_pb2.STOP_REASON_DONE
     assert gateway.orchestrator.tasks[0].collection == "docs"
-    assert gateway.orchestrator.keys == [""]  # the gateway alone keeps it
+    assert gateway.orchestrator.keys == [""]
+
+
+async def test_each_request_with_a_key_has_a_run_of_its_own(gateway: Gateway) -> None:
+    for name, key in (("agent/docs", "a"), ("agent/docs", "b"), ("agent/space", "c")):
+        await gateway.native.generate(ask(name, idempotency_key=key), gateway.call())
+    for key in "ab":
+        gateway.responses.lose(Slot("acme", key))
+    await gateway.native.generate(ask("agent/docs", idempotency_key="a"), gateway.call())
+    await gateway.native.generate(ask("agent/space", idempotency_key="b"), gateway.call())
+    *first, again, other = gateway.orchestrator.keys
+    assert again == first[0]
+    assert len({*first, other}) == 4
+    assert all(key.startswith("answer/") for key in (*first, other))
 
 
 async def test_the_agents_stream_holds_its_events(gateway: Gateway) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from psycopg import AsyncConnection
@@ -43,7 +43,7 @@ class PostgresRuns:
         self._max_runs_per_tenant = max_runs_per_tenant
 
     async def create(
-        self, charge: Charge, *, idempotency_key: str, executor: str
+        self, charge: Charge, *, idempotency_key: str, joins: timedelta | None, executor: str
     ) -> tuple[run_pb2.Run, bool]:
         run = charge.run
         key = idempotency_key or None
@@ -60,7 +60,12 @@ class PostgresRuns:
                     (charge.tenant, key),
                 )
                 if row := await found.fetchone():
-                    return _run(row), False
+                    first = _run(row)
+                    if joins is None or _is_joined(first, joins):
+                        return first, False
+                    await connection.execute(
+                        "update orchestrator.runs set idempotency_key = null where id = %s", (first.id,)
+                    )
             await self._raise_if_full(connection, charge.tenant)
             await connection.execute(
                 "insert into orchestrator.runs (id, tenant, key_id, idempotency_key, state, run, "
@@ -210,6 +215,13 @@ class PostgresRuns:
 def created_at(run: run_pb2.Run) -> datetime:
     """When a run was made, as Postgres keeps it: in microseconds, with its zone."""
     return run.create_time.ToDatetime(tzinfo=UTC)
+
+
+def _is_joined(run: run_pb2.Run, age: timedelta) -> bool:
+    """Whether who asks again is served by this run."""
+    return (run.state in UNDER_WAY or run.HasField("completion")) and datetime.now(UTC) - created_at(
+        run
+    ) < age
 
 
 async def _insert(connection: AsyncConnection[Any], run_id: str, number: int, outcome: Outcome) -> bool:

@@ -22,7 +22,6 @@ class GatewayService:
         self._front = front
         self._admission = admission
         self._catalogue = catalogue
-        self._router = router
         hand = PassThrough(front)
         self.record_outcome = hand.unary(
             "RecordOutcome",
@@ -67,12 +66,8 @@ class GatewayService:
 
     async def embed(self, request: gateway_pb2.EmbedRequest, call: Call) -> gateway_pb2.EmbedResponse:
         caller = await self._front.enter(call, "Embed")
-        with self._front.hold(caller):
-            await self._admission.check_texts(caller, request.texts, request.model)
-            inner = convert(request, router_pb2.EmbedRequest)
-            async with self._front.quotas.admit_texts(caller, inner.budget, inner.model, inner.texts):
-                response = await self._router.embed(inner, caller.outgoing())
-        return convert(response, gateway_pb2.EmbedResponse)
+        vectors = await self._front.embed(caller, convert(request, router_pb2.EmbedRequest))
+        return convert(vectors.response, gateway_pb2.EmbedResponse)
 
     async def count_tokens(
         self, request: gateway_pb2.CountTokensRequest, call: Call

@@ -16,11 +16,9 @@ from services.gateway.adapters.openai.responses_request import read_response
 from services.gateway.adapters.openai.responses_response import write_response
 from services.gateway.adapters.openai.responses_stream import ResponseWriter
 from services.gateway.adapters.openai.stream import ChunkWriter
-from services.gateway.domain.admission import Admission
 from services.gateway.domain.catalogue import Catalogue
 from services.gateway.domain.front import Front
 from services.gateway.domain.headers import ANTHROPIC_VERSION, Head
-from services.gateway.ports import Router
 from services.kit.call import Call
 from services.kit.errors import QuartetError
 
@@ -28,11 +26,9 @@ from services.kit.errors import QuartetError
 class OpenAIService:
     """`quartet.gateway.v1.OpenAIService`: OpenAI's HTTP API, and the models for both dialects."""
 
-    def __init__(self, front: Front, admission: Admission, catalogue: Catalogue, router: Router) -> None:
+    def __init__(self, front: Front, catalogue: Catalogue) -> None:
         self._front = front
-        self._admission = admission
         self._catalogue = catalogue
-        self._router = router
 
     def create_chat_completion(self, request: HttpBody, call: Call) -> AsyncGenerator[HttpBody]:
         return speak(self._complete(request, call), call, OPENAI_ERRORS)
@@ -89,12 +85,8 @@ class OpenAIService:
     async def _embed(self, request: HttpBody, call: Call) -> AsyncGenerator[HttpBody]:
         caller = await self._front.enter(call, "CreateEmbedding")
         wanted = read_embedding(request.data)
-        with self._front.hold(caller):
-            await self._admission.check_texts(caller, wanted.request.texts, wanted.request.model)
-            texts = wanted.request
-            async with self._front.quotas.admit_texts(caller, texts.budget, texts.model, texts.texts):
-                response = await self._router.embed(texts, caller.outgoing())
-        yield json_body(write_embeddings(response, as_base64=wanted.as_base64))
+        vectors = await self._front.embed(caller, wanted.request)
+        yield json_body(write_embeddings(vectors, as_base64=wanted.as_base64))
 
     async def _list_models(self, call: Call) -> AsyncGenerator[HttpBody]:
         caller = await self._front.enter(call, "ListModels")

@@ -191,9 +191,7 @@ def assemble(
         _NATIVE: GatewayService(front, admission, catalogue, router),
         document_pb2.DESCRIPTOR.services_by_name["DocumentService"]: DocumentService(front, pipeline),
         run_pb2.DESCRIPTOR.services_by_name["RunService"]: RunService(front, orchestrator),
-        openai_pb2.DESCRIPTOR.services_by_name["OpenAIService"]: OpenAIService(
-            front, admission, catalogue, router
-        ),
+        openai_pb2.DESCRIPTOR.services_by_name["OpenAIService"]: OpenAIService(front, catalogue),
         anthropic_pb2.DESCRIPTOR.services_by_name["AnthropicService"]: AnthropicService(
             front, admission, catalogue
         ),

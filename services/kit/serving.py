@@ -27,8 +27,8 @@ MIN_PING_INTERVAL_S = 10
 """Peers that ping more often are sent away."""
 MAX_STREAMS_PER_CONNECTION = 1024
 GC_THRESHOLD = 20_000
-"""New objects between two collections, Python's own being 700: a call under way holds some hundreds, and leaves
-hardly a cycle behind."""
+"""New objects between two collections, Python's own being 700: a call under way holds some hundreds, and
+leaves hardly a cycle behind."""
 
 
 class AddressTakenError(Exception):

@@ -11,7 +11,7 @@ import pytest
 import pytest_asyncio
 from redis.asyncio import Redis
 
-from quartet.gateway.v1.gateway_pb2 import StreamGenerateRequest
+from quartet.gateway.v1.gateway_pb2 import EmbedRequest, StreamGenerateRequest
 from services.gateway.adapters.redis.response_log import RedisResponseLog
 from services.gateway.domain.keys import make_key
 from services.gateway.domain.response_entries import Entry, Kind, Slot, StoreUnavailableError
@@ -82,6 +82,18 @@ async def test_duplicates_at_both_gateways_are_answered_once(pair: Pair) -> None
     for gateway in pair.gateways:
         with pytest.raises(AlreadyExists):
             await gateway.generate(ask(text="Else"), pair.call(idempotency_key="k"))
+
+
+async def test_texts_are_embedded_once_for_both_gateways(pair: Pair) -> None:
+    request = EmbedRequest(texts=["warranty"])
+    answers = await asyncio.gather(
+        *(gateway.embed(request, pair.call(idempotency_key="k")) for gateway in pair.gateways * 5)
+    )
+    assert all(answer == answers[0] for answer in answers)
+    assert len(pair.router.embeddings) == 1
+    for gateway in pair.gateways:
+        with pytest.raises(AlreadyExists):
+            await gateway.embed(EmbedRequest(texts=["else"]), pair.call(idempotency_key="k"))
 
 
 async def test_a_stream_broken_at_one_gateway_is_taken_up_at_the_other(pair: Pair) -> None:

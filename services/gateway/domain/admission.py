@@ -1,7 +1,6 @@
 """The way in: who calls, whether they may, and whether what they send fits."""
 
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 from quartet.router.v1 import router_pb2
@@ -82,14 +81,16 @@ class Admission:
         target.check_scope(caller.key)
         return await self._gauge.count(target, prompt.messages, prompt.spec)
 
-    async def check_texts(self, caller: Caller, texts: Iterable[str], model: str) -> None:
-        """Refuses texts to embed that are too long together. Raises as `check_prompt`."""
+    async def check_texts(self, caller: Caller, request: router_pb2.EmbedRequest) -> None:
+        """Fills the headers in, and refuses texts that are too long together. Raises as `check_prompt`."""
+        model = request.model
         if not caller.key.allows_target("model", model):
             message = (
                 f"this key may not use the model {model!r}: use one that its scopes name, or another key"
             )
             raise PermissionDenied(message, reason="SCOPE_MISSING", metadata={"scope": f"model:{model}"})
-        await self._gauge.gauge_texts(texts, model, self._limit(caller))
+        caller.options.fill_texts(request)
+        await self._gauge.gauge_texts(request.texts, model, self._limit(caller))
 
     def _limit(self, caller: Caller) -> int:
         own = caller.key.limits.input_tokens_per_request

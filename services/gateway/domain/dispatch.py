@@ -58,6 +58,14 @@ class RunTicket:
         return self.is_used and bool(self.key)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vectors:
+    """What texts were turned into."""
+
+    response: router_pb2.EmbedResponse
+    head: Head = NO_HEAD
+
+
 class Dispatcher:
     """Hands prompts to the router, and to the pipeline or the orchestrator where it or the caller says so."""
 
@@ -93,6 +101,10 @@ class Dispatcher:
         if answer is None:
             raise ended_early("orchestrator")
         return answer
+
+    async def embed(self, request: router_pb2.EmbedRequest, call: Call) -> Vectors:
+        """The vectors of texts; raises what the router raises."""
+        return Vectors(response=await self._router.embed(request, call))
 
     def stream(
         self, target: Target, prompt: router_pb2.Prompt, call: Call, ticket: RunTicket

@@ -1,4 +1,4 @@
-"""The way of every request for an answer, whatever its dialect: admitted, counted, dispatched, told of."""
+"""The way of every request for an answer or vectors, in any dialect: admitted, dispatched, told of."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -11,7 +11,7 @@ from quartet.common.v1 import decision_pb2, generation_pb2
 from quartet.router.v1 import router_pb2
 from services.gateway.domain.admission import Admission, Caller
 from services.gateway.domain.capacity import PRIORITY_NAMES, Capacity, Hold, settle_priority
-from services.gateway.domain.dispatch import Answer, Dispatcher, Event, RunTicket
+from services.gateway.domain.dispatch import Answer, Dispatcher, Event, RunTicket, Vectors
 from services.gateway.domain.headers import (
     MODEL,
     Head,
@@ -22,9 +22,16 @@ from services.gateway.domain.headers import (
     tell_adapted,
     tell_decision,
     tell_peer_headers,
+    tell_vectors,
 )
 from services.gateway.domain.quotas import Quotas
-from services.gateway.domain.responses import NOT_RESUMABLE, Responses, Resume, read_ask
+from services.gateway.domain.responses import (
+    NOT_RESUMABLE,
+    Responses,
+    Resume,
+    read_ask,
+    read_ask_for_texts,
+)
 from services.gateway.domain.targets import Target
 from services.gateway.domain.vigil import Vigil
 from services.kit import names
@@ -117,6 +124,17 @@ class Front:
                 async for event in events:
                     yield event
 
+    async def embed(self, caller: Caller, request: router_pb2.EmbedRequest) -> Vectors:
+        """The vectors of texts; their headers are set."""
+        with self.vigil.hold(caller), self.hold(caller):
+            await self._admission.check_texts(caller, request)
+            ask = read_ask_for_texts(caller, request)
+            if ask is None:
+                return await self._embed(caller, request)
+            return await self._responses.embed(
+                ask, lambda own: self._embed(replace(caller, call=own), request), caller.waiting()
+            )
+
     async def explain(self, caller: Caller, order: Order) -> decision_pb2.Decision:
         """How it would be served, without serving it."""
         with self._hold_for(caller, order.prompt):
@@ -159,6 +177,18 @@ class Front:
                 elif isinstance(event, generation_pb2.Completion):
                     _trace(caller, decision, event)
                 yield event
+
+    async def _embed(self, caller: Caller, request: router_pb2.EmbedRequest) -> Vectors:
+        peer_call = caller.outgoing(timeout_s=self._unary_timeout_s)
+        async with self.quotas.admit_texts(caller, request):
+            vectors = await self._dispatcher.embed(request, peer_call)
+        response = vectors.response
+        tell_vectors(caller.call, response)
+        span = trace.get_current_span()
+        if span.is_recording():
+            cost = response.usage.cost_micro_usd
+            span.set_attributes({names.TENANT_ID: caller.call.tenant, names.COST_MICRO_USD: cost})
+        return replace(vectors, head=head_of(caller.call))
 
 
 def _priority(caller: Caller, asked: generation_pb2.Priority.ValueType) -> generation_pb2.Priority.ValueType:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
 from quartet.common.v1 import decision_pb2, generation_pb2
+from quartet.router.v1 import router_pb2
 from services.kit import names, telemetry
 from services.kit.call import Call
 
@@ -72,6 +73,13 @@ def tell_decision(call: Call, decision: decision_pb2.Decision) -> None:
     _set(call, MODEL, decision.model)
     if decision.cache:
         _set(call, CACHE, cache_name(decision.cache))
+
+
+def tell_vectors(call: Call, response: router_pb2.EmbedResponse) -> None:
+    """Sets who embedded, and whether what was kept served."""
+    _set(call, MODEL, response.model)
+    if response.cache:
+        _set(call, CACHE, cache_name(response.cache))
 
 
 def tell_adapted(call: Call, adapted: Iterable[str]) -> None:

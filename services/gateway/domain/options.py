@@ -37,8 +37,7 @@ class Options:
 
     def fill(self, prompt: router_pb2.Prompt) -> None:
         """Writes them into a prompt, where its body does not say otherwise."""
-        if self.budget_micro_usd is not None and not prompt.budget.HasField("max_cost_micro_usd"):
-            prompt.budget.max_cost_micro_usd = self.budget_micro_usd
+        self._fill_budget(prompt.budget)
         if not prompt.session:
             prompt.session = self.session
         if not prompt.priority:
@@ -46,6 +45,15 @@ class Options:
         if not prompt.idempotency_key:
             prompt.idempotency_key = self.idempotency_key
         prompt.cache_control = self.cache_control
+
+    def fill_texts(self, request: router_pb2.EmbedRequest) -> None:
+        """As `fill`, for texts to embed."""
+        self._fill_budget(request.budget)
+        request.cache_control = self.cache_control
+
+    def _fill_budget(self, budget: generation_pb2.Budget) -> None:
+        if self.budget_micro_usd is not None and not budget.HasField("max_cost_micro_usd"):
+            budget.max_cost_micro_usd = self.budget_micro_usd
 
 
 def read_options(metadata: Mapping[str, str]) -> Options:

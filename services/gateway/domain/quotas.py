@@ -129,12 +129,10 @@ class Quotas:
         self.close(caller, account)
 
     @asynccontextmanager
-    async def admit_texts(
-        self, caller: "Caller", budget: generation_pb2.Budget, model: str, texts: Sequence[str]
-    ) -> AsyncIterator[None]:
+    async def admit_texts(self, caller: "Caller", request: router_pb2.EmbedRequest) -> AsyncIterator[None]:
         """As `admit`, for texts to embed."""
-        tokens = -(-sum(len(text.encode(errors="replace")) for text in texts) // 4)
-        account = await self.open(caller, budget, model, input_tokens=tokens, output_tokens=0)
+        tokens = -(-sum(len(text.encode(errors="replace")) for text in request.texts) // 4)
+        account = await self.open(caller, request.budget, request.model, input_tokens=tokens, output_tokens=0)
         try:
             yield
         finally:

@@ -4,15 +4,16 @@ import hashlib
 import secrets
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import orjson
+from google.protobuf.message import Message
 
 from quartet.common.v1 import decision_pb2, generation_pb2, run_pb2, stage_pb2
 from quartet.gateway.v1 import gateway_pb2
 from quartet.router.v1 import router_pb2
 from services.gateway.domain.admission import Caller
-from services.gateway.domain.dispatch import Answer, Event
+from services.gateway.domain.dispatch import Answer, Event, Vectors
 from services.gateway.domain.headers import RESUME_KEY, Head
 from services.gateway.domain.response_entries import Slot
 from services.gateway.domain.response_log import ResponseLog
@@ -75,6 +76,17 @@ def read_ask(
     )
 
 
+def read_ask_for_texts(caller: Caller, request: router_pb2.EmbedRequest) -> Ask | None:
+    """As `read_ask`, of texts to embed: their key stands in the headers."""
+    if not (key := caller.options.idempotency_key):
+        return None
+    bare = router_pb2.EmbedRequest()
+    bare.CopyFrom(request)
+    bare.budget.ClearField("account_id")
+    fingerprint = _hash((caller.rpc,), bare)
+    return Ask(slot=Slot(caller.call.tenant, key), rpc=caller.rpc, fingerprint=fingerprint)
+
+
 class Responses:
     """Answers and streams out of the response log, or into it.
 
@@ -93,12 +105,30 @@ class Responses:
             yield _write_head(made.head)
             yield _write_answer(made)
 
+        head, data = await self._read_whole(ask, write, call)
+        return _read_answer(head, data)
+
+    async def embed(self, ask: Ask, make: Callable[[Call], Awaitable[Vectors]], call: Call) -> Vectors:
+        """The vectors; raises as `ResponseLog.serve`."""
+
+        async def write(own: Call) -> AsyncGenerator[bytes]:
+            made = await make(own)
+            yield _write_head(made.head)
+            yield made.response.SerializeToString()
+
+        head, data = await self._read_whole(ask, write, call)
+        return Vectors(response=router_pb2.EmbedResponse.FromString(data), head=head)
+
+    async def _read_whole(
+        self, ask: Ask, write: Callable[[Call], AsyncGenerator[bytes]], call: Call
+    ) -> tuple[Head, bytes]:
+        """The two messages of what is no stream; the headers are set."""
         async with aclosing(self._open().serve(ask, write, call)) as messages:
             # Read to its end: only then it is kept.
-            head, data = [message async for message in messages]
-        answer = _read_answer(head, data)
-        call.response_headers.update(answer.head.headers)
-        return answer
+            first, data = [message async for message in messages]
+        head = _read_head(first)
+        call.response_headers.update(head.headers)
+        return head, data
 
     async def stream(
         self, ask: Ask, make: Callable[[Call], AsyncGenerator[Head | Event]], call: Call
@@ -161,14 +191,14 @@ def _write_answer(answer: Answer) -> bytes:
     return response.SerializeToString()
 
 
-def _read_answer(head: bytes, data: bytes) -> Answer:
+def _read_answer(head: Head, data: bytes) -> Answer:
     response = gateway_pb2.GenerateResponse.FromString(data)
     return Answer(
         decision=response.decision,
         completion=response.completion,
         stages=list(response.stages),
         run=response.run if response.HasField("run") else None,
-        head=_read_head(head),
+        head=head,
     )
 
 
@@ -179,5 +209,8 @@ def _fingerprint(rpc: str, target: Target, prompt: router_pb2.Prompt, *, streame
     for name in ("priority", "input_tokens", "run_id"):
         bare.ClearField(name)
     bare.budget.ClearField("account_id")
-    served = (rpc, streamed, target.kind.value, target.name, target.collection)
-    return hashlib.sha256(orjson.dumps(served) + bare.SerializeToString(deterministic=True)).hexdigest()
+    return _hash((rpc, streamed, target.kind.value, target.name, target.collection), bare)
+
+
+def _hash(served: tuple[Any, ...], asked: Message) -> str:
+    return hashlib.sha256(orjson.dumps(served) + asked.SerializeToString(deterministic=True)).hexdigest()

@@ -84,6 +84,7 @@ class FakeRouter:
     hold_back: asyncio.Event | None = None
     """Waited for before a stream's first event."""
     prompts: list[router_pb2.Prompt] = field(default_factory=list)
+    embeddings: list[router_pb2.EmbedRequest] = field(default_factory=list)
     outcomes: list[router_pb2.RecordOutcomeRequest] = field(default_factory=list)
     calls: list[Call] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
@@ -159,8 +160,16 @@ class FakeRouter:
 
     async def embed(self, request: router_pb2.EmbedRequest, call: Call) -> router_pb2.EmbedResponse:
         self.calls.append(call)
+        self.embeddings.append(request)
         vectors = b"".join(struct.pack("<2f", len(text), 0.5) for text in request.texts)
-        return router_pb2.EmbedResponse(vectors=vectors, dimension=2, model="local/minilm", usage=USAGE)
+        return router_pb2.EmbedResponse(
+            vectors=vectors,
+            dimension=2,
+            model="local/minilm",
+            usage=USAGE,
+            cache=decision_pb2.CACHE_OUTCOME_MISS,
+            cached_texts=1,
+        )
 
     async def list_models(self, _: router_pb2.ListModelsRequest, call: Call) -> router_pb2.ListModelsResponse:
         self.listings += 1

@@ -8,7 +8,8 @@ from typing import Any
 
 from quartet.router.v1 import router_pb2
 from services.gateway.adapters.fields import Fields, read_body, refuse
-from services.kit import telemetry
+from services.gateway.domain.dispatch import Vectors
+from services.gateway.domain.headers import cache_name
 
 MAX_TEXTS = 2048
 _FLOAT32_BYTES = 4
@@ -51,14 +52,17 @@ def _read_input(fields: Fields) -> list[str]:
     return texts
 
 
-def write_embeddings(response: router_pb2.EmbedResponse, *, as_base64: bool) -> dict[str, Any]:
+def write_embeddings(found: Vectors, *, as_base64: bool) -> dict[str, Any]:
     """The body of the answer."""
+    response = found.response
     size = response.dimension * _FLOAT32_BYTES
     vectors = [response.vectors[start : start + size] for start in range(0, len(response.vectors), size or 1)]
     usage = response.usage
-    found: dict[str, Any] = {"cost_micro_usd": usage.cost_micro_usd, "model": response.model}
-    if trace_id := telemetry.current_trace_id():
-        found["trace_id"] = trace_id
+    facts: dict[str, Any] = {"cost_micro_usd": usage.cost_micro_usd, "model": response.model}
+    if response.cache:
+        facts |= {"cache": cache_name(response.cache), "cached_texts": response.cached_texts}
+    if found.head.trace_id:
+        facts["trace_id"] = found.head.trace_id
     return {
         "object": "list",
         "data": [
@@ -70,7 +74,7 @@ def write_embeddings(response: router_pb2.EmbedResponse, *, as_base64: bool) -> 
             for index, vector in enumerate(vectors)
         ],
         "model": response.model,
-        "usage": {"prompt_tokens": usage.input_tokens, "total_tokens": usage.input_tokens, "quartet": found},
+        "usage": {"prompt_tokens": usage.input_tokens, "total_tokens": usage.input_tokens, "quartet": facts},
     }
 
 

@@ -94,15 +94,18 @@ class AnswerStore(Protocol):
         ...
 
 
-class AnswerCache(Protocol):
-    """Keeps answers for a while; raises StoreUnavailableError when it cannot be reached."""
+class TenantCache(Protocol):
+    """Keeps what tenants may use again, for a while.
+
+    Raises StoreUnavailableError when it cannot be reached.
+    """
 
     async def get(self, tenant: str, name: str) -> bytes | None:
-        """The answer of a name; None when there is none."""
+        """What is kept under a name; None when there is nothing."""
         ...
 
     async def put(self, tenant: str, name: str, data: bytes, *, ttl_s: int) -> None:
-        """Keeps an answer in place of an earlier one."""
+        """Keeps it in place of what was there."""
         ...
 
 

@@ -21,6 +21,7 @@ from services.router.domain.once import Once
 from services.router.domain.plan import Plan
 from services.router.domain.prices import TokenKind
 from services.router.domain.routes import RouteTable
+from services.router.domain.sessions import Sessions
 from services.router.ports import Outcomes, TenantData
 
 
@@ -29,6 +30,7 @@ class RouterService:
 
     Args:
         once: Answers requests that carry an idempotency key; None leaves the key unused.
+        sessions: Remembers which model a session stays on.
         decisions: Notes which tier answered; None notes nothing.
         outcomes: Keeps what people say of answers; None refuses it.
         tenant_data: Removes what is kept of tenants; None where nothing is.
@@ -43,6 +45,7 @@ class RouterService:
         answering: Cascading | CachedAnswering,
         embedding: CachedEmbedding,
         once: Once | None,
+        sessions: Sessions,
         decisions: DecisionLog | None = None,
         outcomes: Outcomes | None = None,
         tenant_data: TenantData | None = None,
@@ -53,13 +56,14 @@ class RouterService:
         self._answering = answering
         self._embedding = embedding
         self._once = once
+        self._sessions = sessions
         self._decisions = decisions
         self._outcomes = outcomes
         self._tenant_data = tenant_data
 
     async def route(self, request: pb.RouteRequest, call: Call) -> pb.RouteResponse:
-        del call
-        return pb.RouteResponse(decision=self._decider.explain(request.prompt))
+        last = await self._sessions.recall(request.prompt, call)
+        return pb.RouteResponse(decision=self._decider.explain(request.prompt, last))
 
     async def generate(self, request: pb.GenerateRequest, call: Call) -> pb.GenerateResponse:
         if not request.prompt.idempotency_key or self._once is None:
@@ -69,18 +73,23 @@ class RouterService:
     async def stream_generate(
         self, request: pb.StreamGenerateRequest, call: Call
     ) -> AsyncGenerator[pb.StreamGenerateResponse]:
-        plan = self._decider.decide(request.prompt)
+        prompt = request.prompt
+        plan = self._decider.decide(prompt, await self._sessions.recall(prompt, call))
+        decision = plan.decision
         if not plan.models:
-            yield pb.StreamGenerateResponse(decision=plan.decision)
+            yield pb.StreamGenerateResponse(decision=decision)
             return
-        async with aclosing(self._answering.stream(request.prompt, plan, call)) as events:
+        async with aclosing(self._answering.stream(prompt, plan, call)) as events:
             async for event in events:
                 if isinstance(event, Delta):
                     yield pb.StreamGenerateResponse(delta=event)
                 elif isinstance(event, Decision):
+                    decision = event
                     self._note(plan, event.model, call)
                     yield pb.StreamGenerateResponse(decision=event)
                 else:
+                    # Before the end is told: the next turn may come at once.
+                    await self._sessions.note(prompt, plan, decision, event, call)
                     yield pb.StreamGenerateResponse(end=event)
 
     async def embed(self, request: pb.EmbedRequest, call: Call) -> pb.EmbedResponse:
@@ -125,11 +134,12 @@ class RouterService:
             self._decisions.note(plan, model, tenant=call.tenant, trace_id=trace_id)
 
     async def _generate(self, prompt: pb.Prompt, call: Call) -> pb.GenerateResponse:
-        plan = self._decider.decide(prompt)
+        plan = self._decider.decide(prompt, await self._sessions.recall(prompt, call))
         if not plan.models:
             return pb.GenerateResponse(decision=plan.decision)
         decision, completion = await self._answering.answer(prompt, plan, call)
         self._note(plan, decision.model, call)
+        await self._sessions.note(prompt, plan, decision, completion, call)
         return pb.GenerateResponse(decision=decision, completion=completion)
 
     def _describe(self, model: Model) -> pb.Model:

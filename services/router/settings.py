@@ -70,6 +70,10 @@ class Settings(KitSettings):
     """How long an attempt waits for Redis before it is made without a draw."""
     cache_timeout_s: Seconds = 0.05
     """An answer that takes longer to find in the cache is taken for missing."""
+    session_ttl_s: Seconds = 3600.0
+    """How long after its last answer a session's model is remembered."""
+    session_timeout_s: Seconds = 0.05
+    """How long asking Redis for it, and telling it, may hold a request up; then it is decided afresh."""
     calibration_interval_s: Seconds = 30.0
     """Between looks for a newer calibration of the policies."""
     database_connections: int = Field(default=2, ge=1, le=10)

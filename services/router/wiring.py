@@ -33,6 +33,7 @@ from services.router.wiring_stores import (
     open_accounts,
     open_gate,
     open_once,
+    open_sessions,
     open_vectors,
     with_cache,
 )
@@ -110,6 +111,7 @@ async def build(
                 instruments.note_vectors,
             ),
             once=open_once(settings, stack),
+            sessions=open_sessions(settings, routes, stack),
             decisions=database.decisions,
             outcomes=database.outcomes,
             tenant_data=database.tenant_data,

@@ -26,7 +26,9 @@ from services.router.domain.cascading import Cascading
 from services.router.domain.decision_log import DecisionLog
 from services.router.domain.limits import Gate
 from services.router.domain.once import Once
+from services.router.domain.routes import RouteTable
 from services.router.domain.semantic import SemanticCache
+from services.router.domain.sessions import Sessions
 from services.router.settings import Settings
 
 if TYPE_CHECKING:
@@ -98,7 +100,7 @@ def with_cache(
     """The models behind the cache; without Redis there is none."""
     if not settings.redis_url:
         return answering
-    store = RedisCache(settings.redis_url, timeout_s=settings.cache_timeout_s)
+    store = RedisCache(settings.redis_url, "cache", timeout_s=settings.cache_timeout_s)
     stack.push_async_callback(store.close)
     semantic = SemanticCache(database.questions, embedder) if database.questions is not None else None
     cached = CachedAnswering(
@@ -126,6 +128,16 @@ def open_once(settings: Settings, stack: AsyncExitStack) -> Once | None:
     once = Once(answers, max_detached=settings.max_detached, timeout_s=settings.detached_timeout_s)
     stack.push_async_callback(once.close)
     return once
+
+
+def open_sessions(settings: Settings, routes: RouteTable, stack: AsyncExitStack) -> Sessions:
+    """The memory of sessions; without Redis there is none."""
+    if not settings.redis_url:
+        return Sessions(None, routes)
+    timeout_s = settings.session_timeout_s
+    store = RedisCache(settings.redis_url, "session", timeout_s=timeout_s, write_timeout_s=timeout_s)
+    stack.push_async_callback(store.close)
+    return Sessions(store, routes, ttl_s=settings.session_ttl_s)
 
 
 async def open_accounts(settings: Settings, stack: AsyncExitStack) -> Accounts | None:

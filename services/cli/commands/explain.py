@@ -14,6 +14,7 @@ def explain(
     collection: CollectionOption = "",
     model: ModelOption = "",
     agent: AgentOption = False,
+    session: Annotated[str, typer.Option(help="The conversation that it would continue.")] = "",
     json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Show how a prompt would be routed and why, without calling a model."""
@@ -21,15 +22,16 @@ def explain(
 
     target = choose_target(model, collection, agent=agent, default="auto")
     text = read_text(prompt)
-    run(lambda client: _explain(client, target, text, json=json))
+    run(lambda client: _explain(client, target, text, session=session, json=json))
 
 
-async def _explain(client: "Client", target: str, text: str, *, json: bool) -> int:
+async def _explain(client: "Client", target: str, text: str, *, session: str, json: bool) -> int:
     from quartet.gateway.v1 import gateway_pb2
     from services.cli.answer import make_generation, user_message
     from services.cli.render import print_json
 
     generation = make_generation(target, [user_message(text)])
+    generation.session = session
     request = gateway_pb2.ExplainRouteRequest(generation=generation)
     response = await client.gateway.explain_route(request, client.call())
     if json:
@@ -56,6 +58,8 @@ def _print_decision(decision: "Decision", input_tokens: int) -> None:
         facts.append(("output", f"at most {decision.max_output_tokens} tokens"))
     if decision.HasField("uplift"):
         facts.append(("uplift", f"{decision.uplift:.2f}"))
+    if decision.session:
+        facts.append(("session", decision.session))
     for name, value in facts:
         out.print(printable(f"{name:<11} {value}"))
     for warning in decision.warnings:

@@ -69,7 +69,9 @@ class Answering:
         Raises:
             QuartetError: Of `domain.failures`, or BUDGET_EXHAUSTED.
         """
-        attempts = await self._retrying.attempts(plan.models, call, balance=plan.route.balance)
+        attempts = await self._retrying.attempts(
+            plan.models, call, balance=plan.route.balance, site=plan.site
+        )
         work = _Work(prompt, plan, call, attempts, spending or Spending(prompt.budget))
         while True:
             request = work.prepare(attempts.deployment)
@@ -91,7 +93,9 @@ class Answering:
 
         Before the first delta a failure moves on silently; after it, it is raised.
         """
-        attempts = await self._retrying.attempts(plan.models, call, balance=plan.route.balance)
+        attempts = await self._retrying.attempts(
+            plan.models, call, balance=plan.route.balance, site=plan.site
+        )
         work = _Work(prompt, plan, call, attempts, spending or Spending(prompt.budget))
         decided = False
         while True:

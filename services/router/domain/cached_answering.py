@@ -19,7 +19,7 @@ from services.router.domain.plan import Plan, revise
 from services.router.domain.recording import MAX_BYTES, Recording
 from services.router.domain.routes import Caching
 from services.router.domain.semantic import Question, SemanticCache
-from services.router.ports import AnswerCache, StoreUnavailableError
+from services.router.ports import StoreUnavailableError, TenantCache
 
 MAX_EVENTS = 20_000
 """Of a stream; a longer one is not kept."""
@@ -59,7 +59,7 @@ class CachedAnswering:
     def __init__(
         self,
         answering: Cascading,
-        store: AnswerCache,
+        store: TenantCache,
         semantic: SemanticCache | None,
         note_hit: NoteHit,
         *,

@@ -1,6 +1,7 @@
 """Decides who serves a prompt, and says of every candidate what it would cost or why it cannot."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import date
 
 from quartet.common.v1 import decision_pb2 as pb
@@ -12,13 +13,21 @@ from services.router.domain.features import Features, read_features
 from services.router.domain.fleet import Fleet
 from services.router.domain.judgement import Judge, Judged
 from services.router.domain.lengths import OutputLengths
-from services.router.domain.lineup import line_up
+from services.router.domain.lineup import Lineup, line_up
 from services.router.domain.plan import Plan
 from services.router.domain.policy import Calibration
-from services.router.domain.recognition import UNKNOWN_INTENT, Choice, choose_named, choose_route
+from services.router.domain.recognition import (
+    BY_DEFAULT,
+    BY_SESSION,
+    UNKNOWN_INTENT,
+    Choice,
+    choose_named,
+    choose_route,
+)
 from services.router.domain.refusal import refuse_named, refuse_route
 from services.router.domain.routes import RouteTable
 from services.router.domain.rules import AgentHandler, PipelineHandler
+from services.router.domain.staying import NO_SESSION, Memory, Stay, find_stay
 
 
 class Decider:
@@ -53,15 +62,15 @@ class Decider:
         self._judge = judge
         self.calibration = calibration
 
-    def decide(self, prompt: Prompt) -> Plan:
-        """The plan for a prompt.
+    def decide(self, prompt: Prompt, last: Memory | None = None) -> Plan:
+        """The plan for a prompt, and for its session's next turn where `last` tells of the one before.
 
         Raises:
             NotFound: The named model or route does not exist.
             InvalidArgument: No model can serve it: `NO_MODEL_CONFIGURED` when a setting would help,
                 `NO_MODEL_FITS` when the prompt asks for what none can do.
         """
-        plan = self._plan(prompt, Judged(read_features(prompt), self._judge))
+        plan = self._plan(prompt, Judged(read_features(prompt), self._judge), last)
         if plan.decision.HasField("handler"):
             return plan
         if plan.decision.route:
@@ -69,10 +78,10 @@ class Decider:
         named = self._catalogue.find(plan.decision.candidates[0].model)
         raise refuse_named(plan, is_usable=not self.why_unavailable(named))
 
-    def explain(self, prompt: Prompt) -> pb.Decision:
+    def explain(self, prompt: Prompt, last: Memory | None = None) -> pb.Decision:
         """The decision; where no model can serve, without a handler and with every objection."""
         judged = Judged(read_features(prompt), self._judge)
-        decision = self._plan(prompt, judged).decision
+        decision = self._plan(prompt, judged, last).decision
         if judged.uplift is not None:
             decision.uplift = judged.uplift
         return decision
@@ -97,7 +106,7 @@ class Decider:
             raise InvalidArgument(f"{model.id} cannot be used: {reason}", reason="NO_MODEL_CONFIGURED")
         return model
 
-    def _plan(self, prompt: Prompt, judged: Judged) -> Plan:
+    def _plan(self, prompt: Prompt, judged: Judged, last: Memory | None) -> Plan:
         target = prompt.target.WhichOneof("kind")
         if target == "model":
             return self._plan_named(prompt, judged.features)
@@ -107,21 +116,25 @@ class Decider:
             choice = choose_route(self._routes, judged, models_only=prompt.models_only)
         if choice.rule is not None and choice.rule.handler is not None:
             return _plan_handler(choice, choice.rule.handler, judged.features)
-        return self._plan_route(prompt, choice, judged)
+        return self._plan_route(prompt, choice, judged, last)
 
-    def _plan_route(self, prompt: Prompt, choice: Choice, judged: Judged) -> Plan:
+    def _plan_route(self, prompt: Prompt, choice: Choice, judged: Judged, last: Memory | None) -> Plan:
         route, features, scales = choice.route, judged.features, self._scales
         warnings: list[str] = []
         strong = list(scales.weigh(prompt, route, route.candidates, features, warnings))
         cheaper = list(scales.weigh(prompt, route, route.cheaper, features, warnings))
         lineup = line_up(route, strong, cheaper, judged, self.calibration)
-        weighed = lineup.in_order()
+        stay = NO_SESSION if last is None else self._find_stay(prompt, choice, lineup, features, last)
+        weighed = lineup.in_order(stay.own)
         models = _able(weighed)
         if not models and route.last_resort and any(each.rests for each in weighed):
             weighed.extend(scales.weigh(prompt, route, (route.last_resort,), features, warnings))
             models = _able(weighed)
         models = models or scales.least_resting(weighed, warnings)
+        if stay.is_another:
+            choice = replace(choice, rule_name=BY_SESSION)
         decision = _decide(prompt, choice, models[0] if models else None, weighed, warnings)
+        decision.session = stay.told
         drafting, tiers = lineup.drafting(models), lineup.tiers
         if tiers is not None:
             decision.uplift = tiers.uplift
@@ -133,8 +146,27 @@ class Decider:
             models=models,
             route=route,
             input_tokens=features.input_tokens,
-            tiers=tiers,
+            # What the session settled says nothing of the tiers.
+            tiers=None if stay.is_another else tiers,
             drafting=drafting,
+            site=last.provider if last is not None and stay.own is not None else "",
+        )
+
+    def _find_stay(
+        self, prompt: Prompt, choice: Choice, lineup: Lineup, features: Features, last: Memory
+    ) -> Stay:
+        """What becomes of a session's model; a route that the caller named is kept to its own models."""
+        route = choice.route
+        own = lineup.find(last.model)
+        if own is None and not prompt.target.HasField("route") and last.model in self._catalogue:
+            (own,) = self._scales.weigh(prompt, route, (last.model,), features, [])
+        has_policy = route.policy is not None and lineup.tiers is not None
+        return find_stay(
+            last,
+            own,
+            lineup,
+            input_tokens=features.input_tokens,
+            is_sure=has_policy or choice.rule_name != BY_DEFAULT,
         )
 
     def _plan_named(self, prompt: Prompt, features: Features) -> Plan:

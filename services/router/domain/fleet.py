@@ -208,10 +208,16 @@ class Fleet:
         return min(map(_rest_s, self.of(model)), default=0.0)
 
     def choose(
-        self, model: Model, balance: Balance | None = None, *, avoid: Collection[Deployment] = ()
+        self,
+        model: Model,
+        balance: Balance | None = None,
+        *,
+        avoid: Collection[Deployment] = (),
+        site: str = "",
     ) -> Deployment | None:
-        """The deployment that the next call goes to; None when none of them can be called."""
+        """The deployment that the next call goes to, at a site if it can; None when none can be called."""
         ready = [each for each in self.of(model) if each not in avoid and not each.breaker.rest_s()]
+        ready = [each for each in ready if each.site.provider == site] or ready
         if len(ready) < 2:
             return ready[0] if ready else None
         first = self._pick(ready)

@@ -35,10 +35,12 @@ class Lineup:
         """Whether the cheaper models' answers are to be checked."""
         return self.route.cascade is not None and (self.prefers_cheaper or self.route.policy is None)
 
-    def in_order(self) -> list[Weighed]:
-        """All models, each once, the preferred one first."""
+    def in_order(self, own: Weighed | None = None) -> list[Weighed]:
+        """All models, each once, the preferred one first: the session's own before all, where it has one."""
         cheaper_first = self.prefers_cheaper or self.cascades
         ordered = [*self.cheaper, *self.strong] if cheaper_first else [*self.strong, *self.cheaper]
+        if own is not None:
+            ordered.insert(0, own)
         unique = {weighed.model.id: weighed for weighed in reversed(ordered)}
         # What answers from passages alone is the last resort of both tiers.
         return sorted(
@@ -46,15 +48,26 @@ class Lineup:
             key=lambda each: each.model.can(Capability.PASSAGES_ONLY),
         )
 
+    def find(self, name: str) -> Weighed | None:
+        """The model of an id; None for one of another route."""
+        return next((each for each in (*self.strong, *self.cheaper) if each.model.id == name), None)
+
     def tier_of(self, model: Model) -> str:
         """`cheaper` or `strong`; empty for a model of another route."""
         if any(each.model.id == model.id for each in self.strong):
             return STRONG
         return CHEAPER if any(each.model.id == model.id for each in self.cheaper) else ""
 
+    def first_of(self, tier: str) -> Weighed | None:
+        """The preferred one of a tier's models that can serve; None for no tier."""
+        return first_able([each for each in self.in_order() if tier and self.tier_of(each.model) == tier])
+
     def drafting(self, models: Sequence[Model]) -> frozenset[str]:
-        """Of the models that can serve, the cheaper ones to check, where another is there to escalate to."""
-        if not self.cascades:
+        """Of the models that can serve, the cheaper ones to check, where another is there to escalate to.
+
+        None where a session has begun with a stronger one.
+        """
+        if not self.cascades or not models or self.tier_of(models[0]) != CHEAPER:
             return frozenset()
         able = {model.id for model in models if not model.can(Capability.PASSAGES_ONLY)}
         cheaper = {each.model.id for each in self.cheaper}

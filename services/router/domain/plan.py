@@ -24,6 +24,8 @@ class Plan:
         drafting: Ids of the models whose answers are checked; empty for none.
         superseded: What an earlier answer to the same prompt used; None where there was none.
         is_overhead: True for a question of the router's own.
+        site: The provider that holds the session in its prompt cache, before others where the first model is
+            deployed; empty for any.
     """
 
     decision: pb.Decision
@@ -34,11 +36,17 @@ class Plan:
     drafting: frozenset[str] = frozenset()
     superseded: Usage | None = None
     is_overhead: bool = False
+    site: str = ""
 
     @property
     def cascade(self) -> Cascade | None:
         """How the drafting models' answers are checked; None where none is."""
         return self.route.cascade if self.drafting else None
+
+
+def tell_stay(model: str) -> str:
+    """What a decision says of a session whose model serves on."""
+    return f"stays on {model}"
 
 
 def note_failures(decision: pb.Decision, failures: Mapping[str, str]) -> pb.Decision:
@@ -58,6 +66,8 @@ def revise(decision: pb.Decision, model: Model, failures: Mapping[str, str]) -> 
     revised = pb.Decision()
     revised.CopyFrom(decision)
     revised.model = revised.handler.model = model.id
+    if model.id != decision.model and decision.session == tell_stay(decision.model):
+        revised.session = f"leaves {decision.model}: it failed"
     for candidate in revised.candidates:
         candidate.chosen = candidate.model == model.id
         if candidate.chosen:

@@ -81,6 +81,12 @@ def estimate_cost(prices: Prices, *, input_tokens: int, output_tokens: int) -> i
     return _whole(input_cost + output_tokens * prices.per_mtok(TokenKind.OUTPUT))
 
 
+def cached_discount(prices: Prices, cached_tokens: int) -> int:
+    """What is saved, in micro-USD, where so many input tokens are read from the provider's prompt cache."""
+    difference = prices.per_mtok(TokenKind.INPUT) - prices.per_mtok(TokenKind.CACHED_INPUT)
+    return max(0, difference) * cached_tokens // TOKENS_PER_PRICE
+
+
 def affordable_output_tokens(prices: Prices, *, input_tokens: int, micro_usd: int) -> int | None:
     """How many output tokens the money buys after the input.
 

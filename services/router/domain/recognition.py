@@ -10,6 +10,8 @@ UNKNOWN_INTENT = "unknown"
 BY_NAME = "named"
 BY_DEFAULT = "default"
 BY_CLASSIFIER = "classifier"
+BY_SESSION = "session"
+"""Recognised by one of the others, and served by the model that the session is on."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

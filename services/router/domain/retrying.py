@@ -91,7 +91,7 @@ class Retrying:
         self.budget = budget or RetryBudget()
 
     async def attempts(
-        self, models: Sequence[Model], call: Call, *, balance: Balance | None = None
+        self, models: Sequence[Model], call: Call, *, balance: Balance | None = None, site: str = ""
     ) -> "Attempts":
         """The attempts of one request, its first deployment chosen.
 
@@ -99,13 +99,14 @@ class Retrying:
             models: In the order of preference; the first that can be called is asked.
             call: Bounds the pauses.
             balance: The route's, before the models' own.
+            site: The provider to begin with, where the first model is deployed there; empty for any.
 
         Raises:
             ResourceExhausted: The providers of all want a longer pause than can be waited for.
         """
         self.budget.deposit()
         attempts = Attempts(self, models, call, balance)
-        await attempts.start()
+        await attempts.start(site)
         return attempts
 
 
@@ -132,9 +133,9 @@ class Attempts:
         self.failed: dict[str, str] = {}
         self.deployment: Deployment
 
-    async def start(self) -> None:
-        """Chooses the first deployment: where all rest, the one that rests least."""
-        if self._pass_on():
+    async def start(self, site: str) -> None:
+        """Chooses the first deployment, at a site before others: where all rest, the one that rests least."""
+        if self._pass_on(site):
             return
         deployments = [each for model in self._models for each in self._fleet.of(model)]
         least = min(deployments, key=lambda each: (each.breaker.throttled_s(), each.breaker.rest_s()))
@@ -210,11 +211,12 @@ class Attempts:
         self.deployment = other or self.deployment
         return True
 
-    def _pass_on(self) -> bool:
-        """The next model of which a deployment can be called."""
+    def _pass_on(self, site: str = "") -> bool:
+        """The next model of which a deployment can be called; the site is that of the first one only."""
         while self._following:
             model = self._following.pop(0)
-            deployment = self._fleet.choose(model, self._balance, avoid=self._tried)
+            deployment = self._fleet.choose(model, self._balance, avoid=self._tried, site=site)
+            site = ""
             if deployment is not None:
                 self.deployment, self._retries = deployment, 0
                 return True

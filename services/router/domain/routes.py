@@ -63,6 +63,11 @@ class Route:
     hedge: Hedge | None = None
     cascade: Cascade | None = None
 
+    @property
+    def has_choice(self) -> bool:
+        """Whether more than one model may serve it."""
+        return len({*self.candidates, *self.cheaper}) > 1
+
 
 class RouteTable:
     """Routes by name, the rules that lead to them, and the route of prompts that no rule recognises.

@@ -290,6 +290,7 @@ class FakeGateway:
             rule="code_words",
             handler=decision_pb2.Handler(model="local/extractive"),
             candidates=[rejected, chosen],
+            session="stays on local/extractive" if request.generation.session else "",
             warnings=["gpt-4o-mini was shut down: gpt-6-luna takes over"],
         )
         return gateway_pb2.ExplainRouteResponse(decision=decision, input_tokens=9)

@@ -29,6 +29,12 @@ async def test_explain_shows_the_decision_and_why_candidates_were_rejected(edge:
     ]
 
 
+async def test_explain_tells_what_becomes_of_a_session(edge: Edge) -> None:
+    result = await edge.run("explain", "Thanks.", "--session", "s1")
+    assert edge.generations[0].session == "s1"
+    assert ["session", "stays on local/extractive"] in rows(result.out)
+
+
 async def test_explain_as_json_keeps_the_contracts_names(edge: Edge) -> None:
     result = await edge.run("explain", "Why?", "--json")
     explained = json.loads(result.out)

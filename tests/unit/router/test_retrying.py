@@ -139,6 +139,22 @@ async def test_a_provider_that_wants_a_long_pause_is_not_asked(clock: Clock, hai
     assert caught.value.reason == "PROVIDER_RATE_LIMITED"
 
 
+async def test_a_session_begins_where_its_prompt_cache_is_and_need_not_end_there(
+    clock: Clock, luna: Model, haiku: Model
+) -> None:
+    fleet = make_fleet(clock, luna, haiku)
+    retrying = Retrying(fleet, RetryPolicy(max_retries=2, base_delay_s=0.001))
+    call = Call.root(timeout_s=10)
+    for site in ("openai", "east"):
+        attempts = await retrying.attempts([luna, haiku], call, site=site)
+        assert attempts.deployment.model.provider == site
+        assert (await retrying.attempts([haiku], call, site=site)).deployment.model.provider == "anthropic"
+    await fail(attempts, DOWN)
+    assert attempts.deployment.model.provider == "openai"
+    cooling = await retrying.attempts([luna, haiku], call, site="east")
+    assert cooling.deployment.model.provider == "openai", "east cools"
+
+
 def test_weights_are_kept_to(clock: Clock, luna: Model) -> None:
     counts: Counter[str] = Counter()
     for number in range(100):

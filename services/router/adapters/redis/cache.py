@@ -1,4 +1,4 @@
-"""Answers that may be given again, in Redis; each under its tenant's hash tag and its own time to live."""
+"""What tenants may use again, in Redis; each under its tenant's hash tag and its own time to live."""
 
 from typing import Any
 
@@ -10,19 +10,25 @@ WRITE_TIMEOUT_S = 2.0
 
 
 class RedisCache:
-    """`AnswerCache` made real.
+    """`TenantCache` made real.
 
     Args:
-        timeout_s: An answer that takes longer to find is taken for missing.
+        kind: What is kept, as it stands in the keys: `cache` for answers, `session`.
+        timeout_s: What takes longer to find is taken for missing.
+        write_timeout_s: What takes longer to write is lost.
     """
 
-    def __init__(self, url: str, *, timeout_s: float) -> None:
+    def __init__(
+        self, url: str, kind: str, *, timeout_s: float, write_timeout_s: float = WRITE_TIMEOUT_S
+    ) -> None:
+        self._kind = kind
         self._timeout_s = timeout_s
-        self._guard = Guard("the answer cache")
+        self._write_timeout_s = write_timeout_s
+        self._guard = Guard(f"the store of kind {kind!r}")
         self._redis = redis.Redis.from_url(
             url,
-            socket_timeout=WRITE_TIMEOUT_S,
-            socket_connect_timeout=WRITE_TIMEOUT_S,
+            socket_timeout=write_timeout_s,
+            socket_connect_timeout=write_timeout_s,
             max_connections=64,
         )
 
@@ -31,16 +37,15 @@ class RedisCache:
         await self._redis.aclose()
 
     async def get(self, tenant: str, name: str) -> bytes | None:
-        """The answer of a name."""
+        """What is kept under a name."""
         async with self._guard.within(self._timeout_s):
-            data: Any = await self._redis.get(_key(tenant, name))
+            data: Any = await self._redis.get(self._key(tenant, name))
         return None if data is None else bytes(data)
 
     async def put(self, tenant: str, name: str, data: bytes, *, ttl_s: int) -> None:
-        """Keeps an answer."""
-        async with self._guard.within(WRITE_TIMEOUT_S):
-            await self._redis.set(_key(tenant, name), data, ex=ttl_s)
+        """Keeps it."""
+        async with self._guard.within(self._write_timeout_s):
+            await self._redis.set(self._key(tenant, name), data, ex=ttl_s)
 
-
-def _key(tenant: str, name: str) -> str:
-    return f"quartet:{{{tenant}}}:cache:{name}"
+    def _key(self, tenant: str, name: str) -> str:
+        return f"quartet:{{{tenant}}}:{self._kind}:{name}"

@@ -24,7 +24,7 @@ class RedisCache:
         self._kind = kind
         self._timeout_s = timeout_s
         self._write_timeout_s = write_timeout_s
-        self._guard = Guard(f"the store of kind {kind!r}")
+        self._guard = Guard(f"the {kind} in Redis")
         self._redis = redis.Redis.from_url(
             url,
             socket_timeout=write_timeout_s,

@@ -86,7 +86,11 @@ bench: setup ## Prints what the way from Envoy to the provider costs
 .PHONY: k8s
 k8s: setup ## Builds the manifests and checks them against the Kubernetes schemas
 	@mkdir -p build
-	@for overlay in k8s/overlays/*/; do \
+	@for component in k8s/components/*/; do \
+		mkdir -p "build/$$component" \
+		&& printf 'resources: [../../../../k8s/overlays/local]\ncomponents: [../../../../%s]\n' "$$component" \
+			> "build/$$component/kustomization.yaml" || exit 1; done
+	@for overlay in k8s/overlays/*/ build/k8s/components/*/; do \
 		kubectl kustomize "$$overlay" > build/manifests.yaml \
 		&& $(BIN)/kubernetes-validate --strict build/manifests.yaml \
 		&& echo "$$overlay is valid" || exit 1; done

@@ -40,8 +40,8 @@ run: setup ## Starts the whole suite: PostgreSQL, Redis, four services, Envoy
 	exec $(BIN)/quartet up
 
 .PHONY: test
-test: setup ## Runs all tests, against real parts; needs no network and no key
-	$(BIN)/python -m pytest $(ARGS)
+test: setup ## Runs all tests, against real parts; needs no network and no key; ARGS="-n 0" in one process
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 .PHONY: check
 check: setup ## Static checks: ruff, mypy, import-linter, buf, Envoy's own validation, Kubernetes schemas

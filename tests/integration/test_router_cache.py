@@ -117,7 +117,7 @@ async def test_answers_pass_between_streams_and_whole_ones(router: Any, double: 
 
 
 async def test_fifty_identical_streams_at_once_make_one_call(router: Any, double: ProviderDouble) -> None:
-    double.script(fault=Fault(delay_s=0.2, chunk_delay_s=0.01), times=None)
+    double.script(fault=Fault(delay_s=1.5, chunk_delay_s=0.01), times=None)
     streams = await asyncio.gather(*(stream(router, prompt()) for _ in range(50)))
     assert double.calls() == 1
     assert len({text for text, _ in streams}) == 1

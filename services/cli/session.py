@@ -1,13 +1,14 @@
 """Runs a command on a connection, and ends it with a code and, where it failed, one clear line."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, TypeVar
 
 import typer
+from google.protobuf.message import Message
 
 from services.cli.client import Client, connect
-from services.cli.render import console, printable
+from services.cli.render import console, print_json, printable
 from services.cli.settings import ClientSettings
 from services.kit.errors import Internal, QuartetError, Unauthenticated
 from services.kit.settings import SettingsError
@@ -16,6 +17,8 @@ FAILURE = 1
 USAGE = 2
 INTERRUPTED = 130
 """128 + SIGINT, as shells have it."""
+
+Answer = TypeVar("Answer", bound=Message)
 
 
 def run(command: Callable[[Client], Coroutine[Any, Any, int]]) -> None:
@@ -27,6 +30,25 @@ def run(command: Callable[[Client], Coroutine[Any, Any, int]]) -> None:
         code = INTERRUPTED
     if code:
         raise typer.Exit(code)
+
+
+def show(ask: Callable[[Client], Awaitable[Answer]], tell: Callable[[Answer], None], *, json: bool) -> None:
+    """Runs a command that is one call; its answer is one line of JSON, or what `tell` writes for people.
+
+    Behind a page that is not the last, stderr says how to go on.
+    """
+
+    async def act(client: Client) -> int:
+        answer = await ask(client)
+        if json:
+            print_json(answer)
+            return 0
+        tell(answer)
+        if token := getattr(answer, "next_page_token", ""):
+            console(stderr=True).print(f"there is more: --page {token}", style="dim")
+        return 0
+
+    run(act)
 
 
 def load_settings() -> ClientSettings:

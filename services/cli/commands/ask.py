@@ -3,6 +3,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from services.cli.commands.options import JsonOption
+
 if TYPE_CHECKING:
     from services.cli.client import Client
 
@@ -24,7 +26,7 @@ def ask(
     agent: AgentOption = False,
     stream: Annotated[bool, typer.Option("--stream/--no-stream", help="Write the text as it comes.")] = True,
     stages: Annotated[bool, typer.Option("--stages", help="Say what each stage of a pipeline did.")] = False,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Ask one question; by default it is answered from the documents of a collection, with citations."""
     from services.cli.session import run

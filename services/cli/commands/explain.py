@@ -3,6 +3,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from services.cli.commands.ask import AgentOption, CollectionOption, ModelOption, choose_target, read_text
+from services.cli.commands.options import JsonOption
 
 if TYPE_CHECKING:
     from quartet.common.v1.decision_pb2 import Candidate, Decision
@@ -15,7 +16,7 @@ def explain(
     model: ModelOption = "",
     agent: AgentOption = False,
     session: Annotated[str, typer.Option(help="The conversation that it would continue.")] = "",
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Show how a prompt would be routed and why, without calling a model."""
     from services.cli.session import run

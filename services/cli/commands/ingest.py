@@ -3,6 +3,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from services.cli.commands.options import JsonOption
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -25,7 +27,7 @@ def ingest(
     timeout_s: Annotated[
         float, typer.Option("--timeout", min=1, metavar="SECONDS", help="How long to wait at most.")
     ] = 3600,
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Store documents in a collection, so that questions can be answered from them."""
     from services.cli.render import console

@@ -2,12 +2,13 @@ from typing import Annotated
 
 import typer
 
+from services.cli.commands.options import JsonOption
+
 app = typer.Typer(help="Ingest jobs, by the id that `ingest` told.", no_args_is_help=True)
 
 WATCH_TIMEOUT_S = 24 * 3600.0
 
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="The job's id.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 @app.command()

@@ -2,6 +2,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from services.cli.commands.options import JsonOption, LimitOption, PageOption, QuotasOption, read_quotas
+
 if TYPE_CHECKING:
     from google.protobuf.duration_pb2 import Duration
 
@@ -10,7 +12,6 @@ app = typer.Typer(
 )
 
 KeyArgument = Annotated[str, typer.Argument(metavar="ID", help="The key's id, such as qk_3f9a01b2c4d5.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 def read_duration(option: str, text: str) -> "Duration | None":
@@ -27,28 +28,6 @@ def read_duration(option: str, text: str) -> "Duration | None":
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint=option) from None
     return duration
-
-
-QUOTAS = (
-    "requests_per_minute",
-    "tokens_per_minute",
-    "tokens_per_day",
-    "micro_usd_per_day",
-    "micro_usd_per_month",
-    "concurrent_calls",
-)
-
-
-def read_quotas(texts: list[str]) -> dict[str, int]:
-    """Limits from `NAME=NUMBER`; anything else is wrong usage."""
-    found: dict[str, int] = {}
-    for text in texts:
-        name, _, number = text.partition("=")
-        if name not in QUOTAS or not number.isascii() or not number.isdigit() or len(number) > 18:
-            message = f"{text!r} is no quota: write NAME=NUMBER with a name among {', '.join(QUOTAS)}"
-            raise typer.BadParameter(message, param_hint="--quota")
-        found[name] = int(number)
-    return found
 
 
 @app.command()
@@ -74,71 +53,46 @@ def create(
             help="Most tokens of input in a request, 0 for none; limits.yaml's if not given.",
         ),
     ] = None,
-    quotas: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--quota",
-            metavar="NAME=NUMBER",
-            help="A limit of its own, once for each: requests_per_minute, tokens_per_minute, tokens_per_day, "
-            "micro_usd_per_day, micro_usd_per_month, concurrent_calls. 0 allows nothing.",
-        ),
-    ] = None,
+    quotas: QuotasOption = None,
     tenant: Annotated[
         str, typer.Option(metavar="ID", help="The tenant that it is for; an operator may name another one.")
     ] = "",
     json: JsonOption = False,
 ) -> None:
     """Make a key. Its secret goes to stdout, this once."""
-    from quartet.gateway.v1.key_pb2 import CreateKeyRequest, Limits
-    from services.cli.client import Client
-    from services.cli.render import console, print_json, printable
-    from services.cli.session import run
+    from quartet.gateway.v1.key_pb2 import CreateKeyRequest, CreateKeyResponse, Limits
+    from services.cli.render import console, printable
+    from services.cli.session import show
 
     lifetime = read_duration("--expires", expires)
-    limits = Limits(input_tokens_per_request=input_tokens, **read_quotas(quotas or []))
+    limits = Limits(input_tokens_per_request=input_tokens, **read_quotas(quotas))
     request = CreateKeyRequest(name=name, scopes=scopes, lifetime=lifetime, limits=limits, tenant=tenant)
 
-    async def act(client: Client) -> int:
-        response = await client.keys.create_key(request, client.call())
-        if json:
-            print_json(response)
-            return 0
+    def tell(response: CreateKeyResponse) -> None:
         key = response.key
         note = f"key {key.id} ({key.name}) is made; its secret is shown this once"
         console(stderr=True).print(printable(note), style="dim")
         console().print(response.secret)
-        return 0
 
-    run(act)
+    show(lambda client: client.keys.create_key(request, client.call()), tell, json=json)
 
 
 @app.command("list")
-def list_keys(
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 100,
-    page: Annotated[str, typer.Option(help="Go on where the last list ended, by its token.")] = "",
-    json: JsonOption = False,
-) -> None:
+def list_keys(limit: LimitOption = 100, page: PageOption = "", json: JsonOption = False) -> None:
     """List the keys, newest first, without their secrets."""
     from datetime import UTC, datetime
 
     from quartet.gateway.v1.key_pb2 import ListKeysRequest
-    from services.cli.client import Client
     from services.cli.listing import print_keys
-    from services.cli.render import console, print_json
-    from services.cli.session import run
+    from services.cli.render import console
+    from services.cli.session import show
 
-    async def act(client: Client) -> int:
-        request = ListKeysRequest(page_size=limit, page_token=page)
-        response = await client.keys.list_keys(request, client.call())
-        if json:
-            print_json(response)
-            return 0
-        print_keys(console(), response.keys, datetime.now(UTC))
-        if response.next_page_token:
-            console(stderr=True).print(f"there is more: --page {response.next_page_token}", style="dim")
-        return 0
-
-    run(act)
+    request = ListKeysRequest(page_size=limit, page_token=page)
+    show(
+        lambda client: client.keys.list_keys(request, client.call()),
+        lambda found: print_keys(console(), found.keys, datetime.now(UTC)),
+        json=json,
+    )
 
 
 @app.command()
@@ -150,44 +104,34 @@ def rotate(
     json: JsonOption = False,
 ) -> None:
     """Give a key a new secret, which goes to stdout; a secret from before the last one ends now."""
-    from quartet.gateway.v1.key_pb2 import RotateKeyRequest
-    from services.cli.client import Client
-    from services.cli.render import console, print_json
-    from services.cli.session import run
+    from quartet.gateway.v1.key_pb2 import RotateKeyRequest, RotateKeyResponse
+    from services.cli.render import console
+    from services.cli.session import show
 
     request = RotateKeyRequest(key_id=key_id, overlap=read_duration("--overlap", overlap))
 
-    async def act(client: Client) -> int:
-        response = await client.keys.rotate_key(request, client.call())
-        if json:
-            print_json(response)
-            return 0
+    def tell(response: RotateKeyResponse) -> None:
         ended = overlap and not request.overlap.ToNanoseconds()
         old = "no longer works" if ended else "works until the overlap ends"
         note = f"key {response.key.id} has a new secret, shown this once; the old one {old}"
         console(stderr=True).print(note, style="dim")
         console().print(response.secret)
-        return 0
 
-    run(act)
+    show(lambda client: client.keys.rotate_key(request, client.call()), tell, json=json)
 
 
 @app.command()
 def revoke(key_id: KeyArgument, json: JsonOption = False) -> None:
     """End a key, everywhere within a second and for good."""
-    from quartet.gateway.v1.key_pb2 import RevokeKeyRequest
-    from services.cli.client import Client
+    from quartet.gateway.v1.key_pb2 import RevokeKeyRequest, RevokeKeyResponse
     from services.cli.listing import moment
-    from services.cli.render import console, print_json
-    from services.cli.session import run
+    from services.cli.render import console
+    from services.cli.session import show
 
-    async def act(client: Client) -> int:
-        response = await client.keys.revoke_key(RevokeKeyRequest(key_id=key_id), client.call())
-        if json:
-            print_json(response)
-        else:
-            key = response.key
-            console().print(f"key {key.id} is revoked since {moment(key.revoke_time)} UTC")
-        return 0
+    request = RevokeKeyRequest(key_id=key_id)
 
-    run(act)
+    def tell(response: RevokeKeyResponse) -> None:
+        key = response.key
+        console().print(f"key {key.id} is revoked since {moment(key.revoke_time)} UTC")
+
+    show(lambda client: client.keys.revoke_key(request, client.call()), tell, json=json)

@@ -1,10 +1,8 @@
-from typing import Annotated
-
-import typer
+from services.cli.commands.options import JsonOption
 
 
 def models(
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """List every name that `--model` takes, with prices, and why one cannot answer."""
     from quartet.gateway.v1.gateway_pb2 import ListModelsRequest

@@ -3,6 +3,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from services.cli.commands.options import JsonOption
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -42,28 +44,22 @@ def compare(
     since: Annotated[
         str, typer.Option(metavar="TIME", help="From when: 2026-11-01, 12h, 7d. [the last 30 days]")
     ] = "",
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Show what shadow policies would have chosen for your tenant, and what it would have cost."""
     from quartet.gateway.v1.gateway_pb2 import ComparePoliciesRequest
-    from services.cli.client import Client
     from services.cli.listing import print_comparison
     from services.cli.moments import set_since
-    from services.cli.render import console, print_json
-    from services.cli.session import run
+    from services.cli.render import console
+    from services.cli.session import show
 
     request = ComparePoliciesRequest()
     set_since(request.start_time, since)
-
-    async def act(client: Client) -> int:
-        response = await client.gateway.compare_policies(request, client.call())
-        if json:
-            print_json(response)
-        else:
-            print_comparison(console(), response.routes)
-        return 0
-
-    run(act)
+    show(
+        lambda client: client.gateway.compare_policies(request, client.call()),
+        lambda found: print_comparison(console(), found.routes),
+        json=json,
+    )
 
 
 @app.command()

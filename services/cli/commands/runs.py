@@ -2,37 +2,31 @@ from typing import Annotated
 
 import typer
 
+from services.cli.commands.options import JsonOption, LimitOption, PageOption
+
 app = typer.Typer(help="Runs of the orchestrator.", no_args_is_help=True)
 
 RunArgument = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 @app.command("list")
-def list_runs(
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 20,
-    json: JsonOption = False,
-) -> None:
+def list_runs(limit: LimitOption = 20, page: PageOption = "", json: JsonOption = False) -> None:
     """List the runs, newest first."""
     from quartet.gateway.v1.run_pb2 import ListRunsRequest
-    from services.cli.client import Client
     from services.cli.listing import print_runs
-    from services.cli.render import console, print_json
-    from services.cli.session import run
+    from services.cli.render import console
+    from services.cli.session import show
 
-    async def act(client: Client) -> int:
-        response = await client.runs.list_runs(ListRunsRequest(page_size=limit), client.call())
-        if json:
-            print_json(response)
-        else:
-            print_runs(console(), response.runs)
-        return 0
-
-    run(act)
+    request = ListRunsRequest(page_size=limit, page_token=page)
+    show(
+        lambda client: client.runs.list_runs(request, client.call()),
+        lambda found: print_runs(console(), found.runs),
+        json=json,
+    )
 
 
-@app.command()
-def show(run_id: RunArgument, json: JsonOption = False) -> None:
+@app.command("show")
+def show_run(run_id: RunArgument, json: JsonOption = False) -> None:
     """Show a run: where it is, its answer with citations, what it used."""
     from quartet.gateway.v1.run_pb2 import GetRunRequest
     from services.cli.client import Client

@@ -1,6 +1,6 @@
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
+from services.cli.commands.options import JsonOption
 
 if TYPE_CHECKING:
     from services.cli.client import Client
@@ -8,7 +8,7 @@ if TYPE_CHECKING:
 
 
 def status(
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+    json: JsonOption = False,
 ) -> None:
     """Say whether the suite is up, which models can answer, and what the collections hold."""
     from services.cli.session import run

@@ -2,24 +2,15 @@ from typing import Annotated
 
 import typer
 
-from services.cli.commands.keys import read_quotas
+from services.cli.commands.options import JsonOption, LimitOption, PageOption, QuotasOption, read_quotas
 
 app = typer.Typer(
-    help="Tenants of the suite. Needs an operator's key, with the scope `tenants` or `*`.",
+    help="Tenants of the suite, and what all keys of one may use together. Needs an operator's key, with the "
+    "scope `tenants` or `*`.",
     no_args_is_help=True,
 )
 
 TenantArgument = Annotated[str, typer.Argument(metavar="ID", help="The tenant's id, such as acme.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
-QuotasOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--quota",
-        metavar="NAME=NUMBER",
-        help="A limit of all its keys together, once for each: requests_per_minute, tokens_per_minute, "
-        "tokens_per_day, micro_usd_per_day, micro_usd_per_month, concurrent_calls; 0 for none at all.",
-    ),
-]
 
 
 @app.command()
@@ -32,48 +23,31 @@ def create(
     """Make a tenant; `quartet keys create --tenant ID` then makes its first key."""
     from quartet.gateway.v1.key_pb2 import Limits
     from quartet.gateway.v1.tenant_pb2 import CreateTenantRequest
-    from services.cli.client import Client
-    from services.cli.render import console, print_json, printable
-    from services.cli.session import run
+    from services.cli.render import console, printable
+    from services.cli.session import show
 
-    request = CreateTenantRequest(id=tenant_id, name=name, limits=Limits(**read_quotas(quotas or [])))
-
-    async def act(client: Client) -> int:
-        response = await client.tenants.create_tenant(request, client.call())
-        if json:
-            print_json(response)
-        else:
-            console().print(printable(f"tenant {response.tenant.id} is made"))
-        return 0
-
-    run(act)
+    request = CreateTenantRequest(id=tenant_id, name=name, limits=Limits(**read_quotas(quotas)))
+    show(
+        lambda client: client.tenants.create_tenant(request, client.call()),
+        lambda made: console().print(printable(f"tenant {made.tenant.id} is made")),
+        json=json,
+    )
 
 
 @app.command("list")
-def list_tenants(
-    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many at most.")] = 100,
-    page: Annotated[str, typer.Option(help="Go on where the last list ended, by its token.")] = "",
-    json: JsonOption = False,
-) -> None:
+def list_tenants(limit: LimitOption = 100, page: PageOption = "", json: JsonOption = False) -> None:
     """List the tenants by id, with their limits."""
     from quartet.gateway.v1.tenant_pb2 import ListTenantsRequest
-    from services.cli.client import Client
     from services.cli.listing import print_tenants
-    from services.cli.render import console, print_json
-    from services.cli.session import run
+    from services.cli.render import console
+    from services.cli.session import show
 
-    async def act(client: Client) -> int:
-        request = ListTenantsRequest(page_size=limit, page_token=page)
-        response = await client.tenants.list_tenants(request, client.call())
-        if json:
-            print_json(response)
-            return 0
-        print_tenants(console(), response.tenants)
-        if response.next_page_token:
-            console(stderr=True).print(f"there is more: --page {response.next_page_token}", style="dim")
-        return 0
-
-    run(act)
+    request = ListTenantsRequest(page_size=limit, page_token=page)
+    show(
+        lambda client: client.tenants.list_tenants(request, client.call()),
+        lambda found: print_tenants(console(), found.tenants),
+        json=json,
+    )
 
 
 @app.command()
@@ -81,22 +55,16 @@ def limits(tenant_id: TenantArgument, quotas: QuotasOption = None, json: JsonOpt
     """Replace a tenant's limits: those that are left out fall to limits.yaml's."""
     from quartet.gateway.v1.key_pb2 import Limits
     from quartet.gateway.v1.tenant_pb2 import SetTenantLimitsRequest
-    from services.cli.client import Client
     from services.cli.listing import print_tenants
-    from services.cli.render import console, print_json
-    from services.cli.session import run
+    from services.cli.render import console
+    from services.cli.session import show
 
-    request = SetTenantLimitsRequest(tenant_id=tenant_id, limits=Limits(**read_quotas(quotas or [])))
-
-    async def act(client: Client) -> int:
-        response = await client.tenants.set_tenant_limits(request, client.call())
-        if json:
-            print_json(response)
-        else:
-            print_tenants(console(), [response.tenant])
-        return 0
-
-    run(act)
+    request = SetTenantLimitsRequest(tenant_id=tenant_id, limits=Limits(**read_quotas(quotas)))
+    show(
+        lambda client: client.tenants.set_tenant_limits(request, client.call()),
+        lambda now: print_tenants(console(), [now.tenant]),
+        json=json,
+    )
 
 
 @app.command()
@@ -106,22 +74,17 @@ def delete(
     json: JsonOption = False,
 ) -> None:
     """Delete a tenant with its keys, documents, runs and ledger, for good; repeat it if it fails."""
-    from quartet.gateway.v1.tenant_pb2 import DeleteTenantRequest
-    from services.cli.client import STREAM_TIMEOUT_S, Client
-    from services.cli.render import console, print_json, printable
-    from services.cli.session import run
+    from quartet.gateway.v1.tenant_pb2 import DeleteTenantRequest, DeleteTenantResponse
+    from services.cli.client import STREAM_TIMEOUT_S
+    from services.cli.render import console, printable
+    from services.cli.session import show
 
     if not yes:
         typer.confirm(f"Delete the tenant {tenant_id!r} with all its data?", abort=True, err=True)
+    request = DeleteTenantRequest(tenant_id=tenant_id)
 
-    async def act(client: Client) -> int:
-        request = DeleteTenantRequest(tenant_id=tenant_id)
-        response = await client.tenants.delete_tenant(request, client.call(STREAM_TIMEOUT_S))
-        if json:
-            print_json(response)
-        else:
-            count = response.deleted_entries
-            console().print(printable(f"tenant {tenant_id} is gone, with {count:,} rows and entries"))
-        return 0
+    def tell(gone: DeleteTenantResponse) -> None:
+        count = gone.deleted_entries
+        console().print(printable(f"tenant {tenant_id} is gone, with {count:,} rows and entries"))
 
-    run(act)
+    show(lambda client: client.tenants.delete_tenant(request, client.call(STREAM_TIMEOUT_S)), tell, json=json)

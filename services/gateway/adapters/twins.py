@@ -1,7 +1,7 @@
 """Rpcs that the gateway hands on: the public message and the inner one have the same fields by number."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from contextlib import aclosing, nullcontext
+from contextlib import AbstractAsyncContextManager, aclosing, nullcontext
 from typing import Any, TypeVar
 
 from google.protobuf.message import Message
@@ -18,6 +18,12 @@ CollectionOf = Callable[[Any], str]
 """Which collection a request names; empty means `default`."""
 LookUp = Callable[[Any, Call], Awaitable[str]]
 """Finds the collection of what a request names by its id; raises NotFound."""
+Within = Callable[[Caller, Any], AbstractAsyncContextManager[None]]
+
+
+def _nothing(caller: Caller, asked: Any) -> AbstractAsyncContextManager[None]:
+    del caller, asked
+    return nullcontext()
 
 
 def convert(message: Message, kind: type[M]) -> M:
@@ -41,11 +47,13 @@ class PassThrough:
         collection_of: CollectionOf | None = None,
         look_up: LookUp | None = None,
         lists: bool = False,
+        within: Within = _nothing,
         gated: bool = True,
     ) -> Callable[[Message, Call], Awaitable[Outer]]:
         """A method for a unary rpc; `inner` is the peer's request, `outer` our response.
 
         What `lists` shows each key the entries of its own collections: `inner` has a field `collections`.
+        The peer is called `within` a context, which may still change what it is asked.
         Gated ones take a place among the calls under way; what ends work must pass under overload, too.
         """
 
@@ -57,8 +65,9 @@ class PassThrough:
             asked = convert(request, inner)
             if lists:
                 _narrow(asked, caller)
-            with self._front.hold(caller) if gated else nullcontext():
-                return convert(await method(asked, caller.outgoing()), outer)
+            with self._front.vigil.hold(caller), self._front.hold(caller) if gated else nullcontext():
+                async with within(caller, asked):
+                    return convert(await method(asked, caller.outgoing()), outer)
 
         return answer
 

@@ -301,12 +301,17 @@ class FakeOrchestrator:
     keys: list[str] = field(default_factory=list)
     listed: list[orchestrator_pb2.ListRunsRequest] = field(default_factory=list)
     pause: asyncio.Event | None = None
-    """Waited for after a watched run's first event."""
+    """Waited for before a run is started, and after a watched run's first event."""
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when a run is to be started."""
 
     async def start_run(
         self, request: orchestrator_pb2.StartRunRequest, call: Call
     ) -> orchestrator_pb2.StartRunResponse:
         self.tasks.append(request.task)
+        self.asked.set()
+        if self.pause is not None:
+            await self.pause.wait()
         return orchestrator_pb2.StartRunResponse(run=run_pb2.Run(id="r1", task=request.task))
 
     async def get_run(

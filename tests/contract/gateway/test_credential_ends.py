@@ -35,6 +35,7 @@ class Suite:
     database_url: str
     router: FakeRouter
     pipeline: FakePipeline
+    orchestrator: FakeOrchestrator
     issuer: Issuer
     clients: dict[str, Any] = field(default_factory=dict)
     secret: str
@@ -78,13 +79,13 @@ async def suite(request: pytest.FixtureRequest, database_url: str) -> AsyncItera
             database_url=database_url,
             router=FakeRouter(pause=pause),
             pipeline=FakePipeline(pause=pause),
+            orchestrator=FakeOrchestrator(pause=pause),
             issuer=issuer,
             secret=secret,
             other_secret=other_secret,
         )
         await suite.execute(f"update gateway.api_keys set name = 'other' where id = '{other.id}'")
-        orchestrator = FakeOrchestrator(pause=pause)
-        peers = {ROUTER: suite.router, PIPELINE: suite.pipeline, ORCHESTRATOR: orchestrator}
+        peers = {ROUTER: suite.router, PIPELINE: suite.pipeline, ORCHESTRATOR: suite.orchestrator}
         settings = Settings(
             database_url=database_url,
             redis_url="",
@@ -166,6 +167,17 @@ async def test_whoever_watches_a_run_no_longer_sees_it(suite: Suite) -> None:
     _, error = await read_to_error(watching)
     assert isinstance(error, Unauthenticated)
     assert error.reason == "CREDENTIAL_ENDED"
+
+
+async def test_a_run_that_is_to_be_started_is_refused(suite: Suite) -> None:
+    request = run_pb2.StartRunRequest()
+    request.task.messages.add(role=2).parts.add(text="x")
+    starting = asyncio.create_task(suite.clients["RunService"].start_run(request, suite.call()))
+    await suite.orchestrator.asked.wait()
+    await suite.revoke()
+    with pytest.raises(Unauthenticated) as caught:
+        await starting
+    assert caught.value.reason == "CREDENTIAL_ENDED"
 
 
 async def test_what_streams_to_a_tenant_ends_when_the_tenant_is_deleted(suite: Suite) -> None:

@@ -1,4 +1,5 @@
 # One file for every image: docker build --build-arg SERVICE=gateway|router|pipeline|orchestrator .
+# A router that calls models in the clouds: --build-arg SERVICE=router --build-arg EXTRAS=azure,bedrock,vertex
 # The edge: docker build --target edge .
 ARG PYTHON=3.13
 
@@ -18,9 +19,11 @@ RUN PATH=/opt/tools/bin:$PATH python protos/generate.py --into gen
 
 FROM build AS install
 ARG SERVICE
+ARG EXTRAS=""
 RUN test -n "$SERVICE" || { echo "name the service: --build-arg SERVICE=gateway|router|pipeline|orchestrator"; exit 1; }
 # uv takes the versions of the lock, and holds every package to its hash.
-RUN uv venv /opt/quartet && uv pip install --python /opt/quartet/bin/python --constraint requirements.lock ".[${SERVICE}]"
+RUN uv venv /opt/quartet && uv pip install --python /opt/quartet/bin/python --constraint requirements.lock \
+      ".[${SERVICE}${EXTRAS:+,$EXTRAS}]"
 # The router runs the local embedding model, the pipeline counts with its tokenizer. The graph is built here, since the
 # container's own user may not write beside the weights.
 RUN mkdir /opt/artifacts && case "$SERVICE" in router|pipeline) \

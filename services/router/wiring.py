@@ -61,7 +61,7 @@ async def build(
         baseline = catalogue.find(routes.baseline).prices
         instruments = Instruments(telemetry.tracer(), telemetry.meter(), database.ledger, baseline)
         providers = Providers(stack, instruments, settings)
-        providers.add_remote(servers)
+        await providers.add_remote(servers)
         embedder = await providers.add_local()
         fleet = providers.fleet = Fleet(
             catalogue,

@@ -1,5 +1,6 @@
 """The part of the router's wiring that builds what makes the calls to models."""
 
+import asyncio
 import logging
 from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING
@@ -8,7 +9,7 @@ from services.kit.errors import Unavailable
 from services.kit.settings import SettingsError
 from services.router.adapters.anthropic.provider import DEFAULT_BASE_URL as ANTHROPIC_URL
 from services.router.adapters.anthropic.provider import AnthropicProvider
-from services.router.adapters.config.models import ServerAddress
+from services.router.adapters.config.servers import CloudServer, CompatibleServer, Server
 from services.router.adapters.extractive.provider import ExtractiveProvider
 from services.router.adapters.http.client import HttpClient
 from services.router.adapters.http.dialing import Dialer, Egress
@@ -17,10 +18,19 @@ from services.router.adapters.metered import Instruments, MeteredEmbedder, Meter
 from services.router.adapters.minilm.embedder import MiniLMEmbedder
 from services.router.adapters.openai.provider import DEFAULT_BASE_URL as OPENAI_URL
 from services.router.adapters.openai.provider import OpenAIProvider
-from services.router.adapters.transport import COMMON_HEADERS, NO_KEY, Patience, Transport
+from services.router.adapters.transport import (
+    COMMON_HEADERS,
+    NO_KEY,
+    SERVER_SENT_EVENTS,
+    Client,
+    Framing,
+    Patience,
+    Transport,
+)
 from services.router.domain.breaker import BreakerPolicy
 from services.router.domain.catalogue import LOCAL, Dialect, ProviderState
 from services.router.settings import Settings, read_secret
+from services.router.wiring_clouds import missing_secrets, open_cloud
 
 if TYPE_CHECKING:
     from services.router.domain.fleet import Fleet
@@ -49,56 +59,63 @@ class Providers:
         self.models: dict[str, ModelProvider] = {}
         self.embedders: dict[str, EmbeddingProvider] = {}
 
-    def add_remote(self, servers: tuple[ServerAddress, ...]) -> None:
+    async def add_remote(self, servers: tuple[Server, ...]) -> None:
         """The vendors, and the servers of `models.yaml`."""
         settings = self._settings
-        self._add_openai(
-            "openai",
-            settings.openai_base_url,
-            settings.openai_api_key,
-            missing=("OPENAI_API_KEY", "OPENAI_BASE_URL"),
-        )
-        self._add_anthropic(
-            "anthropic",
-            settings.anthropic_base_url,
-            settings.anthropic_api_key,
-            missing=("ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"),
-        )
+        openai, anthropic = Dialect.OPENAI, Dialect.ANTHROPIC
+        self._add_vendor(openai, settings.openai_base_url, OPENAI_URL, settings.openai_api_key)
+        self._add_vendor(anthropic, settings.anthropic_base_url, ANTHROPIC_URL, settings.anthropic_api_key)
         for server in servers:
-            key = read_secret(server.api_key_variable) if server.api_key_variable else ""
-            missing = (server.api_key_variable,) if server.api_key_variable and not key else ()
-            add = self._add_anthropic if server.dialect is Dialect.ANTHROPIC else self._add_openai
-            add(server.name, server.base_url, key, missing=missing)
+            if isinstance(server, CompatibleServer):
+                self._add_compatible(server)
+            else:
+                await self._add_cloud(server)
 
-    def _add_openai(self, name: str, base_url: str, api_key: str, *, missing: tuple[str, ...]) -> None:
-        if missing and (api_key or (base_url and name == "openai")):
-            missing = ()
-        self.states[name] = ProviderState(name=name, dialect=Dialect.OPENAI, missing=missing)
-        if not missing:
-            provider = OpenAIProvider(self._connect(name, base_url or OPENAI_URL, api_key))
-            self.models[name] = MeteredProvider(provider, self._instruments)
-            self.embedders[name] = MeteredEmbedder(provider, self._instruments)
+    def _add_vendor(self, dialect: Dialect, url: str, default_url: str, api_key: str) -> None:
+        name = dialect.value
+        if api_key or url:
+            self._add(name, dialect, self._connect(url or default_url, api_key))
+        else:
+            self._lack(name, dialect, (f"{name.upper()}_API_KEY", f"{name.upper()}_BASE_URL"))
 
-    def _add_anthropic(self, name: str, base_url: str, api_key: str, *, missing: tuple[str, ...]) -> None:
-        if missing and (api_key or (base_url and name == "anthropic")):
-            missing = ()
-        self.states[name] = ProviderState(name=name, dialect=Dialect.ANTHROPIC, missing=missing)
-        if not missing:
-            provider = AnthropicProvider(self._connect(name, base_url or ANTHROPIC_URL, api_key))
-            self.models[name] = MeteredProvider(provider, self._instruments)
+    def _add_compatible(self, server: CompatibleServer) -> None:
+        variable = server.api_key_variable
+        key = read_secret(variable) if variable else ""
+        if variable and not key:
+            self._lack(server.name, server.speaks, (variable,))
+        else:
+            self._add(server.name, server.speaks, self._connect(server.base_url, key))
 
-    def _connect(self, name: str, url: str, api_key: str) -> Transport:
+    async def _add_cloud(self, server: CloudServer) -> None:
+        if missing := missing_secrets(server):
+            self._lack(server.name, server.speaks, missing)
+            return
+        client = await asyncio.to_thread(open_cloud, server, self._egress, self._connect_timeout_s)
+        self._add(server.name, server.speaks, client, client.framing)
+
+    def _lack(self, name: str, dialect: Dialect, missing: tuple[str, ...]) -> None:
+        self.states[name] = ProviderState(name=name, dialect=dialect, missing=missing)
+
+    def _connect(self, url: str, api_key: str) -> HttpClient:
         dialer = Dialer(url, connect_timeout_s=self._connect_timeout_s, egress=self._egress)
-        headers = {**COMMON_HEADERS, "authorization": f"Bearer {api_key or NO_KEY}"}
+        return HttpClient(url, dialer, {**COMMON_HEADERS, "authorization": f"Bearer {api_key or NO_KEY}"})
 
+    def _add(
+        self, name: str, dialect: Dialect, client: Client, framing: Framing = SERVER_SENT_EVENTS
+    ) -> None:
         def note_rest(model: str, rest_s: float) -> None:
             if self.fleet is not None:
                 self.fleet.throttle(model, name, rest_s)
 
-        client = HttpClient(url, dialer, headers)
-        transport = Transport(client, self._patience, provider=name, note_rest=note_rest)
+        transport = Transport(client, self._patience, provider=name, note_rest=note_rest, framing=framing)
         self._stack.push_async_callback(transport.close)
-        return transport
+        self.states[name] = ProviderState(name=name, dialect=dialect)
+        if dialect is Dialect.ANTHROPIC:
+            self.models[name] = MeteredProvider(AnthropicProvider(transport), self._instruments)
+            return
+        provider = OpenAIProvider(transport)
+        self.models[name] = MeteredProvider(provider, self._instruments)
+        self.embedders[name] = MeteredEmbedder(provider, self._instruments)
 
     async def add_local(self) -> MiniLMEmbedder:
         """The models that run in this process; the embedder is theirs."""
@@ -115,7 +132,7 @@ class Providers:
         return embedder
 
 
-def check_addresses(settings: Settings, servers: tuple[ServerAddress, ...]) -> None:
+def check_addresses(settings: Settings, servers: tuple[Server, ...]) -> None:
     """Raises SettingsError for a provider's address that is this suite's own edge."""
     named = {
         "OPENAI_BASE_URL": settings.openai_base_url,

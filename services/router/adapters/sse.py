@@ -4,8 +4,8 @@ MAX_EVENT_BYTES = 8 * 1024 * 1024
 """Longest event; more is a fault of the sender."""
 
 
-class EventTooLongError(Exception):
-    """An event has no end within MAX_EVENT_BYTES."""
+class FramingError(Exception):
+    """The bytes are no events; the message says why."""
 
 
 class EventReader:
@@ -23,7 +23,7 @@ class EventReader:
         self._pending_bytes = self._data_bytes = 0
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """The data of each event that is complete now; raises EventTooLongError."""
+        """The data of each event that is complete now; raises FramingError for one without an end."""
         lines = chunk.split(b"\n")
         if len(lines) > 1 and self._pending:
             lines[0] = b"".join((*self._pending, lines[0]))
@@ -44,7 +44,7 @@ class EventReader:
             self._pending.append(rest)
             self._pending_bytes += len(rest)
         if self._pending_bytes + self._data_bytes > MAX_EVENT_BYTES:
-            raise EventTooLongError
+            raise FramingError("an event has no end")
         return events
 
 

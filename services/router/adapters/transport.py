@@ -4,21 +4,20 @@ import time
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from types import TracebackType
+from typing import Any, Protocol, Self
 
 import orjson
 
 from services.kit.call import Call
 from services.kit.errors import QuartetError
-from services.router.adapters.http.client import HttpClient, Response
-from services.router.adapters.http.connection import HttpError, SilentError
+from services.router.adapters.http.connection import CredentialsError, HttpError, SilentError
 from services.router.adapters.http.dialing import UnreachableError
-from services.router.adapters.sse import EventReader, EventTooLongError
+from services.router.adapters.sse import EventReader, FramingError
 from services.router.adapters.waiting import read_rest_s, read_retry_after_s
 from services.router.domain import failures
 
 JSON = "application/json"
-EVENT_STREAM = "text/event-stream"
 
 COMMON_HEADERS = {
     "accept": JSON,
@@ -51,12 +50,59 @@ class Patience:
     max_answer_bytes: int = 64 * 1024 * 1024
 
 
+class Reader(Protocol):
+    """Cuts a stream of bytes into the data of its events."""
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """The data of each event that is complete now; raises FramingError."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Framing:
+    """How a provider sends the events of a stream."""
+
+    media_type: str
+    reader: Callable[[], Reader]
+
+
+SERVER_SENT_EVENTS = Framing(media_type="text/event-stream", reader=EventReader)
+
+
+class Response(Protocol):
+    """An answer under way: its head is there, its body comes; leaving the block ends the exchange."""
+
+    status: int
+    headers: Mapping[str, str]
+    is_over: bool
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+    async def read(self) -> bytes: ...
+
+    def allow(self, due: float) -> None: ...
+
+
+class Client(Protocol):
+    """Posts to one provider: `http.client.HttpClient`, or a vendor's SDK behind the same methods."""
+
+    async def post(
+        self, path: str, body: bytes, headers: Mapping[str, str], *, due: float, max_bytes: int
+    ) -> Response: ...
+
+    async def close(self) -> None: ...
+
+
 class EventStream:
     """A stream of events that a provider has begun."""
 
-    def __init__(self, response: Response, patience: Patience, deadline: float) -> None:
+    def __init__(self, response: Response, reader: Reader, patience: Patience, deadline: float) -> None:
         self._response = response
-        self._reader = EventReader()
+        self._reader = reader
         self._patience = patience
         self._deadline = deadline
         self.has_word = False
@@ -86,17 +132,20 @@ class Transport:
     Args:
         provider: Its name in `models.yaml`.
         note_rest: Is told the model and the seconds for which the provider has nothing left for it.
+        framing: Of its streams.
     """
 
     def __init__(
         self,
-        client: HttpClient,
+        client: Client,
         patience: Patience,
         *,
         provider: str,
         note_rest: Callable[[str, float], None] | None = None,
+        framing: Framing = SERVER_SENT_EVENTS,
     ) -> None:
         self._client = client
+        self._framing = framing
         self.patience = patience
         self.provider = provider
         self._note_rest = note_rest
@@ -125,8 +174,9 @@ class Transport:
     ) -> AsyncGenerator[EventStream]:
         """The events that come back, once the provider has accepted; raises errors of `domain.failures`."""
         patience = patience or self.patience
-        async with self._open(path, body, EVENT_STREAM, model, call, headers, patience) as response:
-            yield EventStream(response, patience, call.deadline)
+        framing = self._framing
+        async with self._open(path, body, framing.media_type, model, call, headers, patience) as response:
+            yield EventStream(response, framing.reader(), patience, call.deadline)
 
     def read_json(self, content: bytes, model: str) -> Any:
         """Parses what a provider sent; raises `interrupted` when it is no JSON."""
@@ -148,7 +198,7 @@ class Transport:
     ) -> AsyncGenerator[Response]:
         call.remaining_s()
         due, max_bytes = call.deadline, patience.max_answer_bytes
-        if media_type == EVENT_STREAM:
+        if media_type != JSON:
             due = min(due, time.monotonic() + patience.first_token_s)
             max_bytes *= STREAM_FACTOR
         accepted = False
@@ -163,8 +213,8 @@ class Transport:
                 yield response
         except HttpError as error:
             raise self._translate(error, model, call, accepted=accepted) from None
-        except EventTooLongError:
-            raise failures.interrupted(self.provider, model, "an event has no end") from None
+        except FramingError as error:
+            raise failures.interrupted(self.provider, model, str(error)) from None
 
     def _check_type(self, response: Response, media_type: str, model: str) -> None:
         received = response.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -195,6 +245,8 @@ class Transport:
     def _translate(self, error: HttpError, model: str, call: Call, *, accepted: bool) -> QuartetError:
         if isinstance(error, (SilentError, UnreachableError)) and call.deadline <= time.monotonic():
             return failures.out_of_time(self.provider, model)
+        if isinstance(error, CredentialsError):
+            return failures.from_http_status(401, str(error), provider=self.provider, model=model)
         if accepted:
             return failures.interrupted(self.provider, model, str(error))
         return failures.unreachable(self.provider, model, str(error))

@@ -1,7 +1,7 @@
 """Brings an answer to the client, as well or as badly as the fault says."""
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NoReturn
 
@@ -12,11 +12,16 @@ from tests.doubles.provider.script import Fault
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stream:
-    """A server-sent stream, encoded: what comes before the first piece, the pieces, and what ends it."""
+    """A stream, encoded: what comes before the first piece, the pieces, and what ends it.
+
+    `pad` makes so many bytes that mean nothing: here a comment, which is legal, and a very long line.
+    """
 
     opening: bytes
     pieces: Sequence[bytes]
     closing: bytes
+    media_type: str = "text/event-stream; charset=utf-8"
+    pad: Callable[[int], bytes] = lambda size: b": " + b"x" * size + b"\n\n"
 
 
 class Delivery:
@@ -59,14 +64,14 @@ class Delivery:
         self, stream: Stream, headers: Mapping[str, str], *, malformed: bytes, error: bytes
     ) -> web.StreamResponse:
         fault = self._fault
-        content_type = fault.content_type or "text/event-stream; charset=utf-8"
+        content_type = fault.content_type or stream.media_type
         response = web.StreamResponse(
             headers={**headers, "content-type": content_type, "cache-control": "no-cache"}
         )
         response.enable_chunked_encoding()
         await response.prepare(self._request)
         if fault.oversize_bytes:
-            stream = _swell(stream, fault.oversize_bytes)
+            stream = replace(stream, opening=stream.opening + stream.pad(fault.oversize_bytes))
         await self._write(response, stream.opening)
         for number, piece in enumerate(stream.pieces):
             if await self._act(response, number, malformed, error):
@@ -124,8 +129,3 @@ def _is_due(after_chunks: int | None, number: int | None, sent: int) -> bool:
     if after_chunks is None:
         return False
     return after_chunks == number if number is not None else after_chunks >= sent
-
-
-def _swell(stream: Stream, size: int) -> Stream:
-    """The stream with a comment of `size` bytes ahead of its first piece: legal, and a very long line."""
-    return replace(stream, opening=stream.opening + b": " + b"x" * size + b"\n\n")

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 from types import TracebackType
 from typing import Any, Self
 
@@ -13,6 +14,7 @@ from pydantic import ValidationError
 
 from tests.doubles.provider import anthropic_wire, embedding, openai_wire
 from tests.doubles.provider.answers import PromptCache, compose
+from tests.doubles.provider.clouds import TOKEN_PATH, Clouds, Entry
 from tests.doubles.provider.delivery import Delivery
 from tests.doubles.provider.ledger import Disconnect, Ledger, RecordedRequest
 from tests.doubles.provider.refusals import Refusal, refuse_anthropic, refuse_openai
@@ -69,6 +71,7 @@ class ProviderDouble:
         self._script = Script()
         self._cache = PromptCache()
         self._ledger = Ledger(keep)
+        self.clouds = Clouds()
         self._serials = itertools.count(1)
         self._in_flight = 0
         self._closing = asyncio.Event()
@@ -165,8 +168,11 @@ class ProviderDouble:
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         if request.path.startswith("/_double/"):
             return await self._control(request)
-        wire: Wire = anthropic_wire if _speaks_anthropic(request) else openai_wire
-        method = _METHODS.get(request.path)
+        if request.path == TOKEN_PATH:
+            return await self._give_token(request)
+        door = self.clouds.find(request.path)
+        wire = door.wire if door else _vendor(request)
+        method = "POST" if door else _METHODS.get(request.path)
         if method != request.method:
             status = 404 if method is None else 405
             return _json(status, wire.error(status, message=f"Unknown request URL: {request.path}"))
@@ -188,21 +194,28 @@ class ProviderDouble:
             body=body,
             at=time.monotonic(),
         )
+        entry = door.enter(recorded, request.raw_path, raw) if door else Entry(request=recorded)
+        recorded = replace(recorded, model=entry.request.model)
         self._ledger.record(recorded)
         self._in_flight += 1
         try:
-            return await self._deliver(request, recorded, asked, wire)
+            return await self._deliver(request, recorded, asked, wire, entry)
         finally:
             self._in_flight -= 1
 
     async def _deliver(
-        self, request: web.BaseRequest, recorded: RecordedRequest, asked: Rule | None, wire: Wire
+        self,
+        request: web.BaseRequest,
+        recorded: RecordedRequest,
+        asked: Rule | None,
+        wire: Wire,
+        entry: Entry,
     ) -> web.StreamResponse:
-        rule = asked or self._script.take(recorded) or Rule()
+        rule = asked or self._script.take(entry.request) or Rule()
         delivery = Delivery(request, rule.fault or NO_FAULT, self._closing)
         try:
             await delivery.begin()
-            return await self._answer(recorded, rule, wire, delivery)
+            return await self._answer(entry, rule, wire, delivery)
         except (asyncio.CancelledError, ConnectionError) as gone:
             if not delivery.cut and not self._closing.is_set():
                 self._ledger.record_disconnect(recorded, delivery.chunks_sent)
@@ -210,9 +223,8 @@ class ProviderDouble:
                 raise
             return web.Response()  # for nobody: a socket closed in mid-write is no error of the server's
 
-    async def _answer(
-        self, request: RecordedRequest, rule: Rule, wire: Wire, delivery: Delivery
-    ) -> web.StreamResponse:
+    async def _answer(self, entry: Entry, rule: Rule, wire: Wire, delivery: Delivery) -> web.StreamResponse:
+        request = entry.request
         serial = f"{next(self._serials):012x}"
         fault = rule.fault or NO_FAULT
         headers = {wire.REQUEST_ID: f"req_{serial}", **fault.headers}
@@ -220,6 +232,8 @@ class ProviderDouble:
             headers["retry-after"] = f"{fault.retry_after_s:g}"
         if fault.status is not None:
             status, body = fault.status, wire.error(fault.status, message=fault.message)
+        elif entry.refusal is not None:
+            status, body = entry.refusal[0], wire.error(entry.refusal[0], message=entry.refusal[1])
         elif refused := self._refuse(request, wire):
             status, body = refused
         elif request.endpoint == _MODELS:
@@ -272,6 +286,12 @@ class ProviderDouble:
             return None
         return 400, wire.error(400, message=refusal.message, param=refusal.param, code=refusal.code)
 
+    async def _give_token(self, request: web.BaseRequest) -> web.Response:
+        given = self.clouds.give_token(await request.content.read())
+        if given is None:
+            return web.json_response({"error": "invalid_grant", "error_description": "No."}, status=400)
+        return web.json_response(given)
+
     async def _control(self, request: web.BaseRequest) -> web.Response:
         match (request.method, request.path):
             case ("POST", "/_double/script"):
@@ -284,19 +304,26 @@ class ProviderDouble:
                 return _json(200, orjson.dumps(self.stats()))
             case ("GET", "/_double/requests"):
                 return _json(200, orjson.dumps(self.requests))
+            case ("GET", "/_double/service-account"):
+                return web.Response(text=self.clouds.service_account(self.url))
             case ("POST", "/_double/reset"):
                 self.reset()
                 return web.json_response({"ok": True})
         return web.json_response({"error": f"no such control: {request.method} {request.path}"}, status=404)
 
 
-def _speaks_anthropic(request: web.BaseRequest) -> bool:
-    return request.path.startswith(_MESSAGES) or "anthropic-version" in request.headers
+def _vendor(request: web.BaseRequest) -> Wire:
+    is_anthropic = request.path.startswith(_MESSAGES) or "anthropic-version" in request.headers
+    return anthropic_wire if is_anthropic else openai_wire
 
 
 def _api_key(headers: Mapping[str, str]) -> str:
     scheme, _, token = headers.get("authorization", "").partition(" ")
-    return headers.get("x-api-key") or (token.strip() if scheme.lower() == "bearer" else "")
+    return (
+        headers.get("x-api-key")
+        or headers.get("api-key")
+        or (token.strip() if scheme.lower() == "bearer" else "")
+    )
 
 
 def _rule_in_headers(headers: Mapping[str, str]) -> Rule | None:

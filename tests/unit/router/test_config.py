@@ -109,6 +109,58 @@ def test_a_server_by_url_brings_its_own_models(tmp_path: Path) -> None:
     assert servers[0].base_url == "http://127.0.0.1:11434/v1"
 
 
+CLOUD = """\
+servers:
+  - name: east
+    kind: azure
+    base_url: https://east.openai.azure.com
+    api_version: 2025-04-01-preview
+  - name: eu
+    kind: bedrock
+    region: eu-central-1
+  - name: west
+    kind: vertex
+    region: europe-west1
+    project: mine
+    models:
+      - {id: w/claude, upstream: "claude@1", context_window: 100, max_output_tokens: 50}
+"""
+
+
+def test_a_cloud_has_settings_of_its_kind_and_the_dialect_of_its_vendor(tmp_path: Path) -> None:
+    catalogue, servers = read_models(write(tmp_path, MODELS + CLOUD))
+    assert [(server.kind, server.speaks) for server in servers] == [
+        ("azure", Dialect.OPENAI),
+        ("bedrock", Dialect.ANTHROPIC),
+        ("vertex", Dialect.ANTHROPIC),
+    ]
+    assert catalogue.find("w/claude").dialect is Dialect.ANTHROPIC
+
+
+@pytest.mark.parametrize(
+    ("change", "line", "reason"),
+    [
+        (("kind: azure", "kind: azur"), 12, "does not match any of the expected tags"),
+        (("    api_version: 2025-04-01-preview\n", ""), 12, "api_version: Field required"),
+        (("api_version: 2025-04-01-preview", "api_version: newest"), 15, "match pattern"),
+        (("region: eu-central-1", "region: evil.example/?"), 18, "match pattern"),
+        (("project: mine", "project: mine\n    api_version: 2025-04-01"), 23, "Extra inputs"),
+        (("project: mine", "project: ../other"), 22, "match pattern"),
+        (("project: mine", "project: mine\n    credentials_variable: my key"), 23, "match pattern"),
+        (("https://east.openai.azure.com", "east.openai.azure.com"), 14, "match pattern"),
+    ],
+)
+def test_a_cloud_that_cannot_be_called_is_refused_with_line_and_reason(
+    tmp_path: Path, change: tuple[str, str], line: int, reason: str
+) -> None:
+    assert change[0] in CLOUD
+    path = write(tmp_path, MODELS + CLOUD.replace(*change))
+    with pytest.raises(SettingsError) as caught:
+        read_models(path)
+    assert str(caught.value).startswith(f"{path}:{line}:")
+    assert reason in str(caught.value)
+
+
 def test_the_shipped_routes_are_four_with_their_limits(catalogue: Catalogue) -> None:
     table = read_routes(Path("config/routes.yaml"), catalogue)
     assert {route.name: route.max_output_tokens for route in table} == {

@@ -1,17 +1,22 @@
 """`models.yaml`: read, checked, and turned into the catalogue and the servers that it names."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import date
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 from pydantic import Field
 
 from services.kit.config_file import ConfigFile, Location, Strict
+from services.router.adapters.config.entries import (
+    BatchEntry,
+    EmbeddingCache,
+    ModelEntry,
+    Origin,
+    TraitsEntry,
+)
+from services.router.adapters.config.servers import Server
 from services.router.domain.catalogue import (
     LOCAL,
-    Balance,
     Batching,
     Capability,
     Catalogue,
@@ -19,9 +24,7 @@ from services.router.domain.catalogue import (
     Dialect,
     Limits,
     Model,
-    Sampling,
     Site,
-    Thinking,
     Traits,
     VectorCaching,
 )
@@ -33,118 +36,20 @@ DIALECTS: Mapping[str, Dialect] = {
     LOCAL: Dialect.LOCAL,
 }
 
-Tokens = Annotated[int, Field(ge=0, le=100_000_000)]
-MicroUsd = Annotated[int, Field(ge=0, strict=True)]
 
-
-class _Origin(Strict):
-    title: str
-    as_of: str = Field(pattern=r"^20\d\d-\d\d(-\d\d)?$")
-
-
-class _PriceLine(Strict):
-    source: str
-    input: MicroUsd | None = None
-    output: MicroUsd | None = None
-    cached_input: MicroUsd | None = None
-    cache_write: MicroUsd | None = None
-    reasoning: MicroUsd | None = None
-
-
-class _Shutdown(Strict):
-    source: str
-    date: date
-
-
-class _Traits(Strict):
-    sampling: Sampling = Sampling.ANY
-    output_limit: Literal["max_tokens", "max_completion_tokens"] = "max_tokens"
-    forced_tools: bool = True
-    reasoning_with_tools: bool = True
-    thinking: Thinking = Thinking.NONE
-    efforts: tuple[str, ...] = ()
-    prefill: bool = True
-
-
-class _Limits(Strict):
-    requests_per_minute: int | None = Field(None, ge=1)
-    tokens_per_minute: int | None = Field(None, ge=1)
-    concurrent: int | None = Field(None, ge=1)
-
-
-class _Deployment(Strict):
-    provider: str
-    upstream: str = ""
-    weight: float = Field(1.0, gt=0, le=1000)
-    limits: _Limits | None = None
-
-
-class _Batch(Strict):
-    texts: Annotated[int, Field(ge=1, le=2048)] = Batching().texts
-    tokens: Annotated[int, Field(ge=1, le=100_000_000)] = Batching().tokens
-    concurrent: Annotated[int, Field(ge=1, le=64)] = Batching().concurrent
-
-
-class _VectorCache(Strict):
-    ttl_s: Annotated[int, Field(ge=1, le=366 * 24 * 3600)] = 7 * 24 * 3600
-
-
-class _EmbeddingCache(_VectorCache):
-    max_tenant_mib: Annotated[int, Field(ge=1, le=1024 * 1024)] = 64
-
-
-class _Model(Strict):
-    id: str = Field(min_length=1, max_length=256)
-    aliases: tuple[str, ...] = ()
-    upstream: str = ""
-    source: str = ""
-    context_window: Tokens
-    max_output_tokens: Tokens
-    capabilities: frozenset[Capability] = frozenset()
-    dimension: int = Field(0, ge=0, le=8192)
-    batch: _Batch | None = None
-    cache: _VectorCache | Literal[False] | None = None
-    prices: tuple[_PriceLine, ...] = ()
-    shutdown: _Shutdown | None = None
-    successor: str = ""
-    traits: _Traits = _Traits()
-    deployments: tuple[_Deployment, ...] = ()
-    balance: Balance = Balance.WEIGHTED
-    first_token_s: float | None = Field(None, gt=0)
-    between_tokens_s: float | None = Field(None, gt=0)
-
-
-class _VendorModel(_Model):
+class _VendorModel(ModelEntry):
     provider: str = Field(pattern="^(openai|anthropic|local)$")
 
 
-class _Server(Strict):
-    name: str = Field(pattern="^[a-z0-9][a-z0-9_-]*$", max_length=64)
-    base_url: str = Field(pattern="^https?://")
-    dialect: Literal["openai", "anthropic"] = "openai"
-    api_key_variable: str = Field("", pattern="^([A-Z][A-Z0-9_]*)?$")
-    models: tuple[_Model, ...] = ()
-
-
 class _Models(Strict):
-    sources: dict[str, _Origin]
+    sources: dict[str, Origin]
     default_embedding: str
-    embedding_cache: _EmbeddingCache | Literal[False] = _EmbeddingCache()
+    embedding_cache: EmbeddingCache | Literal[False] = EmbeddingCache()
     models: tuple[_VendorModel, ...] = Field(min_length=1)
-    servers: tuple[_Server, ...] = ()
+    servers: tuple[Server, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerAddress:
-    """A server of `models.yaml`, compatible with one of the vendors."""
-
-    name: str
-    dialect: Dialect
-    base_url: str
-    api_key_variable: str
-
-
-def read_models(path: Path) -> tuple[Catalogue, tuple[ServerAddress, ...]]:
+def read_models(path: Path) -> tuple[Catalogue, tuple[Server, ...]]:
     """The models and servers of the file; raises SettingsError naming the line of each fault."""
     source = ConfigFile(path)
     content = source.read(_Models)
@@ -160,25 +65,21 @@ def read_models(path: Path) -> tuple[Catalogue, tuple[ServerAddress, ...]]:
             )
         for index, own in enumerate(server.models):
             locations.append(("servers", number, "models", index))
-            models.append(_model(own, server.name, DIALECTS[server.dialect], content, source, locations[-1]))
+            models.append(_model(own, server.name, server.speaks, content, source, locations[-1]))
     try:
         catalogue = Catalogue(models, default_embedding=content.default_embedding)
     except CatalogueError as error:
         raise source.fault(locations[error.model], str(error)) from None
-    servers = tuple(
-        ServerAddress(
-            name=server.name,
-            dialect=DIALECTS[server.dialect],
-            base_url=server.base_url,
-            api_key_variable=server.api_key_variable,
-        )
-        for server in content.servers
-    )
-    return catalogue, servers
+    return catalogue, content.servers
 
 
 def _model(
-    entry: _Model, provider: str, dialect: Dialect, content: _Models, source: ConfigFile, location: Location
+    entry: ModelEntry,
+    provider: str,
+    dialect: Dialect,
+    content: _Models,
+    source: ConfigFile,
+    location: Location,
 ) -> Model:
     named = [entry.source, *(line.source for line in entry.prices)]
     if entry.shutdown:
@@ -191,7 +92,7 @@ def _model(
     embeds = Capability.EMBEDDINGS in entry.capabilities
     if not embeds and (entry.batch is not None or entry.cache is not None):
         raise source.fault((*location, "id"), "`batch` and `cache` are for models that make embeddings")
-    batch = entry.batch or _Batch()
+    batch = entry.batch or BatchEntry()
     return Model(
         id=entry.id,
         provider=provider,
@@ -201,7 +102,7 @@ def _model(
         context_window=entry.context_window,
         max_output_tokens=entry.max_output_tokens,
         capabilities=entry.capabilities,
-        traits=Traits(**{name: getattr(entry.traits, name) for name in _Traits.model_fields}),
+        traits=Traits(**{name: getattr(entry.traits, name) for name in TraitsEntry.model_fields}),
         aliases=entry.aliases,
         dimension=entry.dimension,
         batching=Batching(texts=batch.texts, tokens=batch.tokens, concurrent=batch.concurrent),
@@ -215,20 +116,25 @@ def _model(
     )
 
 
-def _vector_caching(entry: _Model, content: _Models) -> VectorCaching | None:
+def _vector_caching(entry: ModelEntry, content: _Models) -> VectorCaching | None:
     """The model's own entry, else the one for all."""
     shared = content.embedding_cache
     own = shared if entry.cache is None else entry.cache
     if own is False:
         return None
-    bound = shared or _EmbeddingCache()
+    bound = shared or EmbeddingCache()
     return VectorCaching(ttl_s=own.ttl_s, max_tenant_bytes=bound.max_tenant_mib * 1024 * 1024)
 
 
 def _sites(
-    entry: _Model, provider: str, dialect: Dialect, content: _Models, source: ConfigFile, location: Location
+    entry: ModelEntry,
+    provider: str,
+    dialect: Dialect,
+    content: _Models,
+    source: ConfigFile,
+    location: Location,
 ) -> tuple[Site, ...]:
-    dialects = {**DIALECTS, **{server.name: DIALECTS[server.dialect] for server in content.servers}}
+    dialects = {**DIALECTS, **{server.name: server.speaks for server in content.servers}}
     seen: set[str] = set()
     for index, deployment in enumerate(entry.deployments):
         where, name = (*location, "deployments", index, "provider"), deployment.provider
@@ -253,7 +159,7 @@ def _sites(
     )
 
 
-def _prices(entry: _Model, content: _Models, source: ConfigFile, location: Location) -> Prices:
+def _prices(entry: ModelEntry, content: _Models, source: ConfigFile, location: Location) -> Prices:
     prices: dict[TokenKind, Price] = {}
     for index, line in enumerate(entry.prices):
         for kind in TokenKind:

@@ -22,6 +22,10 @@ class SilentError(HttpError):
     """Nothing came for as long as the reader allowed."""
 
 
+class CredentialsError(HttpError):
+    """What the provider would know its client by cannot be had; nothing was sent."""
+
+
 class Connection(asyncio.Protocol):
     """A connection that is idle, or serves the exchange begun by `send` until `release` or `abort`.
 

@@ -2,6 +2,7 @@
 
 # ruff: noqa: N818 - the names are those of the gRPC statuses
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import ClassVar, NamedTuple, Self
 
@@ -70,6 +71,11 @@ class QuartetError(Exception):
     def field(cls, field: str, description: str, *, reason: str = "") -> Self:
         """An error about one field of the request."""
         return cls(f"{field}: {description}", reason=reason, field_violations=[(field, description)])
+
+    @property
+    def retry_after(self) -> str | None:
+        """`retry_after_s` as HTTP's header of that name has it: whole seconds, at least one."""
+        return None if self.retry_after_s is None else str(max(1, math.ceil(self.retry_after_s)))
 
     def to_proto(self) -> error_pb2.Error:
         """The message with which a stream ends."""

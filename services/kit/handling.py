@@ -213,4 +213,7 @@ async def _abort(context: Context, error: QuartetError, headers: tuple[tuple[str
     status = error.to_status()
     # The headers go with the status: one frame is cheaper than two, and gRPC loses the first of two at times.
     trailers = ((names.STATUS_DETAILS, status.SerializeToString()), _NO_RETRY, *headers)
+    if error.retry_after is not None:
+        # For clients of the JSON API; those of gRPC have it in the details, too.
+        trailers += ((names.RETRY_AFTER, error.retry_after),)
     await context.abort(_CODES[error.code], status.message, trailers)

@@ -14,6 +14,7 @@ TRACE_ID_HEADER: Final = "x-quartet-trace-id"
 ADAPTED_HEADER: Final = "x-quartet-adapted"
 TIMEOUT_HEADER: Final = "x-quartet-timeout-ms"
 STATUS_DETAILS: Final = "grpc-status-details-bin"
+RETRY_AFTER: Final = "retry-after"
 
 # RPC spans and metrics.
 RPC_SYSTEM: Final = "rpc.system.name"

@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
+import aiohttp
 import anthropic
 import openai
 import pytest
@@ -97,6 +98,13 @@ async def test_requests_in_a_minute_are_counted_for_both_dialects_alike(pairs: S
                 model="claude-haiku-5-5", max_tokens=10, messages=[{"role": "user", "content": "hi"}]
             )
     assert "requests_per_minute" in caught.value.message
+    async with aiohttp.ClientSession() as session:
+        generation = {"messages": [{"role": "ROLE_USER", "parts": [{"text": "hi"}]}]}
+        async with session.post(
+            f"{pairs.url}/api/v1/generate", json={"generation": generation}, headers={"x-api-key": key}
+        ) as answer:
+            assert answer.status == 429
+            assert 0 < int(answer.headers["retry-after"]) <= 60
 
 
 async def test_a_zero_quota_allows_nothing_and_says_what_to_do(

@@ -15,7 +15,6 @@ from services.kit.call import Call
 from services.kit.errors import QuartetError
 
 STATUS = "x-quartet-status"
-RETRY_AFTER = "retry-after"
 SHOULD_RETRY = "x-should-retry"
 """Heeded by both vendors' SDKs, which would else send a request that is in conflict twice more."""
 _CONFLICT = 409
@@ -77,6 +76,6 @@ async def speak(answer: AsyncGenerator[HttpBody], call: Call, shape: ErrorShape)
             call.response_headers[STATUS] = str(status)
             if status == _CONFLICT:
                 call.response_headers[SHOULD_RETRY] = "false"
-            if error.retry_after_s is not None:
-                call.response_headers[RETRY_AFTER] = str(max(1, round(error.retry_after_s)))
+            if error.retry_after is not None:
+                call.response_headers[names.RETRY_AFTER] = error.retry_after
             yield json_body(shape.body(error, request_id_of(call)))

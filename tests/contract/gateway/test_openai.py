@@ -188,7 +188,7 @@ async def test_a_refusal_says_when_to_come_back(gateway: Gateway) -> None:
     gateway.router.error = ResourceExhausted("x", reason="RATE_LIMITED", retry_after_s=2.4)
     call = gateway.call()
     await gateway.chat(body(), call)
-    assert call.response_headers["retry-after"] == "2"
+    assert call.response_headers["retry-after"] == "3"
 
 
 async def test_a_wrong_key_is_a_401(gateway: Gateway) -> None:

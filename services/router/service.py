@@ -14,6 +14,7 @@ from services.router.domain.cached_answering import CachedAnswering
 from services.router.domain.cached_embedding import CachedEmbedding
 from services.router.domain.cascading import Cascading
 from services.router.domain.catalogue import Capability, Catalogue, Model
+from services.router.domain.classifying import Classifying, Decided
 from services.router.domain.comparison import read_period
 from services.router.domain.decision import Decider
 from services.router.domain.decision_log import DecisionLog
@@ -42,6 +43,7 @@ class RouterService:
         catalogue: Catalogue,
         routes: RouteTable,
         decider: Decider,
+        classifying: Classifying,
         answering: Cascading | CachedAnswering,
         embedding: CachedEmbedding,
         once: Once | None,
@@ -53,6 +55,7 @@ class RouterService:
         self._catalogue = catalogue
         self._routes = routes
         self._decider = decider
+        self._classifying = classifying
         self._answering = answering
         self._embedding = embedding
         self._once = once
@@ -63,7 +66,7 @@ class RouterService:
 
     async def route(self, request: pb.RouteRequest, call: Call) -> pb.RouteResponse:
         last = await self._sessions.recall(request.prompt, call)
-        return pb.RouteResponse(decision=self._decider.explain(request.prompt, last))
+        return pb.RouteResponse(decision=self._classifying.explain(request.prompt, last, call))
 
     async def generate(self, request: pb.GenerateRequest, call: Call) -> pb.GenerateResponse:
         if not request.prompt.idempotency_key or self._once is None:
@@ -73,8 +76,8 @@ class RouterService:
     async def stream_generate(
         self, request: pb.StreamGenerateRequest, call: Call
     ) -> AsyncGenerator[pb.StreamGenerateResponse]:
-        prompt = request.prompt
-        plan = self._decider.decide(prompt, await self._sessions.recall(prompt, call))
+        decided = await self._decide(request.prompt, call)
+        prompt, plan = decided.prompt, decided.plan
         decision = plan.decision
         if not plan.models:
             yield pb.StreamGenerateResponse(decision=decision)
@@ -90,7 +93,7 @@ class RouterService:
                 else:
                     # Before the end is told: the next turn may come at once.
                     await self._sessions.note(prompt, plan, decision, event, call)
-                    yield pb.StreamGenerateResponse(end=event)
+                    yield pb.StreamGenerateResponse(end=decided.charge(event))
 
     async def embed(self, request: pb.EmbedRequest, call: Call) -> pb.EmbedResponse:
         model = self._decider.find_embedding(request.model)
@@ -134,13 +137,17 @@ class RouterService:
             self._decisions.note(plan, model, tenant=call.tenant, trace_id=trace_id)
 
     async def _generate(self, prompt: pb.Prompt, call: Call) -> pb.GenerateResponse:
-        plan = self._decider.decide(prompt, await self._sessions.recall(prompt, call))
+        decided = await self._decide(prompt, call)
+        prompt, plan = decided.prompt, decided.plan
         if not plan.models:
             return pb.GenerateResponse(decision=plan.decision)
         decision, completion = await self._answering.answer(prompt, plan, call)
         self._note(plan, decision.model, call)
         await self._sessions.note(prompt, plan, decision, completion, call)
-        return pb.GenerateResponse(decision=decision, completion=completion)
+        return pb.GenerateResponse(decision=decision, completion=decided.charge(completion))
+
+    async def _decide(self, prompt: pb.Prompt, call: Call) -> Decided:
+        return await self._classifying.decide(prompt, await self._sessions.recall(prompt, call), call)
 
     def _describe(self, model: Model) -> pb.Model:
         unavailable = self._decider.why_unavailable(model)

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, date, datetime
@@ -16,13 +17,17 @@ from services.router.adapters.metered import Instruments
 from services.router.adapters.postgres.outcomes import PostgresOutcomes
 from services.router.domain.account import Drawing
 from services.router.domain.answering import Answering
+from services.router.domain.asking import Asker
+from services.router.domain.breaker import Breaker
 from services.router.domain.cached_embedding import CachedEmbedding
 from services.router.domain.cascading import Cascading
+from services.router.domain.classifying import Classifying
 from services.router.domain.decision import Decider
 from services.router.domain.embedding import Embedding
 from services.router.domain.fleet import Fleet
 from services.router.domain.lengths import OutputLengths
 from services.router.domain.retrying import RetryBudget, Retrying, RetryPolicy
+from services.router.domain.routes import RouteTable
 from services.router.learned.learned import Learned
 from services.router.service import RouterService
 from services.router.settings import Settings
@@ -97,6 +102,9 @@ async def build(
             catalogue=catalogue,
             routes=routes,
             decider=decider,
+            classifying=Classifying(
+                decider, _make_asker(settings, routes, decider, providers, fleet, drawing)
+            ),
             answering=with_cache(
                 settings,
                 stack,
@@ -117,6 +125,27 @@ async def build(
             tenant_data=database.tenant_data,
         )
         yield [Binding(SERVICE, service)]
+
+
+def _make_asker(
+    settings: Settings,
+    routes: RouteTable,
+    decider: Decider,
+    providers: Providers,
+    fleet: Fleet,
+    drawing: Drawing,
+) -> Asker | None:
+    """What asks a model where the tables are not sure; None where routes.yaml names none."""
+    if routes.labelling is None:
+        return None
+    breaker = Breaker(
+        breaker_policy(settings),
+        time.monotonic,
+        lambda state: log.warning("the breaker of the model that names routes is %s", state),
+    )
+    once = Retrying(fleet, RetryPolicy(max_retries=0))
+    answering = Answering(providers.models, once, drawing=drawing)
+    return Asker(routes.labelling, decider.find_ready, answering, breaker)
 
 
 async def _keep_calibrated(decider: Decider, outcomes: PostgresOutcomes, interval_s: float) -> None:

@@ -48,11 +48,9 @@ def serve(double: ProviderDouble, redis_url: str, tmp_path: Path) -> Serve:
         next(model for model in models["models"] if model["id"] == SMALL)["batch"] = {"texts": 64}
         (tmp_path / "models.yaml").write_text(yaml.safe_dump(models), encoding="utf-8")
         (tmp_path / "routes.yaml").write_bytes((CONFIG / "routes.yaml").read_bytes())
-        read: dict[str, Any] = {
-            "redis_url": redis_url,
-            "cache_timeout_s": 5.0,
-            "account_timeout_s": 5.0,
-        } | settings
+        read: dict[str, Any] = {"redis_url": redis_url, "cache_timeout_s": 5.0, "account_timeout_s": 5.0}
+        # Without the local embedder, which nothing here asks.
+        read |= {"artifacts_dir": tmp_path} | settings
         built = build(Settings(openai_base_url=double.openai_url, config_dir=tmp_path, **read))
         async with built as (binding,), client_of("remote", SERVICE, binding.service) as client:
             yield client

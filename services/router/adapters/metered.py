@@ -59,7 +59,7 @@ class Instruments:
 
     def compare(self, purpose: Purpose, usage: Usage, status: str) -> int:
         """What an answer of a route would have cost with the baseline's prices, in micro-USD."""
-        if self._baseline is None or not purpose.route or purpose.is_overhead or status != OK:
+        if self._baseline is None or not purpose.route or purpose.overhead or status != OK:
             return 0
         booked = 0 if purpose.superseded is None else cost_of(purpose.superseded, self._baseline)
         return cost_of(usage, self._baseline) - booked
@@ -230,7 +230,7 @@ class _Measurement:
             time=self._time,
             tenant=call.tenant,
             key_id=call.key_id,
-            operation=self._operation,
+            operation=purpose.overhead or self._operation,
             route=purpose.route,
             model=self._model.id,
             provider=self._model.provider,

@@ -201,7 +201,8 @@ class Answering:
         completion.model = request.model.id
         completion.adapted.extend(request.adapted)
         completion.usage.model_calls = spending.model_calls
-        self._lengths.note(request.purpose.route, request.model.id, completion.usage.output_tokens)
+        if not request.purpose.overhead:
+            self._lengths.note(request.purpose.route, request.model.id, completion.usage.output_tokens)
 
 
 _Begun = tuple[Delta | Completion, AsyncGenerator[ModelRequest | Delta | Completion]]
@@ -237,7 +238,7 @@ class _Work:
             cache=name_outcome(plan.decision.cache),
             input_tokens=plan.input_tokens,
             superseded=plan.superseded,
-            is_overhead=plan.is_overhead,
+            overhead=plan.overhead,
         )
         request = adapt(prompt, model, plan.route, output_tokens=allowed, purpose=purpose)
         if request.adapted:

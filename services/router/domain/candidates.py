@@ -66,6 +66,13 @@ class Scales:
         reasons = [self._providers[site.provider].unavailable_because for site in model.all_sites()]
         return min(reasons, key=bool)
 
+    def find_ready(self, name: str) -> Model | None:
+        """The model of a name, or its successor; None where it could not be called now, or is cooling."""
+        model, _ = self._catalogue.succeed(self._catalogue.find(name), self._today())
+        if self.why_unavailable(model) or (self._fleet is not None and self._fleet.why_resting(model)):
+            return None
+        return model
+
     def weigh(
         self, prompt: Prompt, route: Route, names: Sequence[str], features: Features, warnings: list[str]
     ) -> Iterator[Weighed]:

@@ -18,6 +18,7 @@ from services.router.domain import failures
 from services.router.domain.answering import Answering
 from services.router.domain.budget import Spending
 from services.router.domain.checking import Cascade, object_to, read_text
+from services.router.domain.ledger import JUDGE
 from services.router.domain.plan import Plan, note_failures
 from services.router.domain.recording import assemble
 
@@ -209,7 +210,7 @@ class Cascading:
         decision.CopyFrom(plan.decision)
         decision.max_output_tokens = cascade.judge_output_tokens
         route = replace(plan.route, reasoning_effort="none", hedge=None)
-        asking = replace(plan, decision=decision, route=route, is_overhead=True)
+        asking = replace(plan, decision=decision, route=route, overhead=JUDGE)
         try:
             return (await self._answering.answer(judged, asking, call, spending))[1]
         except QuartetError as failure:

@@ -62,7 +62,20 @@ class Decider:
         self._judge = judge
         self.calibration = calibration
 
-    def decide(self, prompt: Prompt, last: Memory | None = None) -> Plan:
+    def judge(self, prompt: Prompt) -> Judged:
+        """What is known of a prompt, for more than one question about it."""
+        return Judged(read_features(prompt), self._judge)
+
+    def choose(self, prompt: Prompt, judged: Judged) -> Choice:
+        """Which way a prompt goes, whoever serves it then; raises NotFound as `decide`."""
+        match prompt.target.WhichOneof("kind"):
+            case "model":
+                return choose_named(self._routes.named, UNKNOWN_INTENT)
+            case "route":
+                return choose_named(self._routes.find(prompt.target.route), prompt.target.route)
+        return choose_route(self._routes, judged, models_only=prompt.models_only)
+
+    def decide(self, prompt: Prompt, last: Memory | None = None, judged: Judged | None = None) -> Plan:
         """The plan for a prompt, and for its session's next turn where `last` tells of the one before.
 
         Raises:
@@ -70,7 +83,7 @@ class Decider:
             InvalidArgument: No model can serve it: `NO_MODEL_CONFIGURED` when a setting would help,
                 `NO_MODEL_FITS` when the prompt asks for what none can do.
         """
-        plan = self._plan(prompt, Judged(read_features(prompt), self._judge), last)
+        plan = self._plan(prompt, judged or self.judge(prompt), last)
         if plan.decision.HasField("handler"):
             return plan
         if plan.decision.route:
@@ -78,9 +91,11 @@ class Decider:
         named = self._catalogue.find(plan.decision.candidates[0].model)
         raise refuse_named(plan, is_usable=not self.why_unavailable(named))
 
-    def explain(self, prompt: Prompt, last: Memory | None = None) -> pb.Decision:
+    def explain(
+        self, prompt: Prompt, last: Memory | None = None, judged: Judged | None = None
+    ) -> pb.Decision:
         """The decision; where no model can serve, without a handler and with every objection."""
-        judged = Judged(read_features(prompt), self._judge)
+        judged = judged or self.judge(prompt)
         decision = self._plan(prompt, judged, last).decision
         if judged.uplift is not None:
             decision.uplift = judged.uplift
@@ -89,6 +104,10 @@ class Decider:
     def why_unavailable(self, model: Model) -> str:
         """Why a model could not be called now, whatever the prompt; empty when it could."""
         return self._scales.why_unavailable(model)
+
+    def find_ready(self, name: str) -> Model | None:
+        """The model of a name, or its successor; None where it could not be called now."""
+        return self._scales.find_ready(name)
 
     def find_embedding(self, name: str) -> Model:
         """The embedding model of a name, or the default one for none.
@@ -107,13 +126,9 @@ class Decider:
         return model
 
     def _plan(self, prompt: Prompt, judged: Judged, last: Memory | None) -> Plan:
-        target = prompt.target.WhichOneof("kind")
-        if target == "model":
+        if prompt.target.HasField("model"):
             return self._plan_named(prompt, judged.features)
-        if target == "route":
-            choice = choose_named(self._routes.find(prompt.target.route), prompt.target.route)
-        else:
-            choice = choose_route(self._routes, judged, models_only=prompt.models_only)
+        choice = self.choose(prompt, judged)
         if choice.rule is not None and choice.rule.handler is not None:
             return _plan_handler(choice, choice.rule.handler, judged.features)
         return self._plan_route(prompt, choice, judged, last)

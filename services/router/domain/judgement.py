@@ -33,10 +33,15 @@ class Judge(Protocol):
 
 
 class Judged:
-    """A prompt's features, and what the judge thinks of it: asked at most once, and only where it matters."""
+    """A prompt's features, and what the judge thinks of it: asked at most once, and only where it matters.
+
+    Attributes:
+        label: The route that a model named; empty where none was asked.
+    """
 
     def __init__(self, features: Features, judge: Judge | None) -> None:
         self.features = features
+        self.label = ""
         self._judge = judge
 
     @cached_property

@@ -7,6 +7,10 @@ from quartet.common.v1.decision_pb2 import CacheOutcome
 from quartet.common.v1.generation_pb2 import Usage
 from services.router.domain.account import Draw
 
+JUDGE = "judge"
+CLASSIFIER = "classifier"
+"""What a call is for that the router makes for itself."""
+
 OK = "OK"
 CANCELLED = "CANCELLED"
 
@@ -21,7 +25,7 @@ class Purpose:
         cache: What the answer cache said before, such as `miss`; empty when it was not asked.
         input_tokens: As counted or estimated before the call.
         superseded: What the answer used that this one takes the place of; None where there was none.
-        is_overhead: True for a call whose answer nobody asked for, such as a judge's.
+        overhead: `JUDGE` or `CLASSIFIER` for a question of the router's own; empty for what was asked for.
         draw: What was taken from the request's account for it; None where there is no account.
     """
 
@@ -30,7 +34,7 @@ class Purpose:
     cache: str = ""
     input_tokens: int = 0
     superseded: Usage | None = None
-    is_overhead: bool = False
+    overhead: str = ""
     draw: Draw | None = None
 
 
@@ -54,7 +58,7 @@ class Entry:
     Attributes:
         call_id: Unique among all routers and for ever.
         time: When the call began, UTC.
-        operation: `chat` or `embeddings`.
+        operation: `chat`, `embeddings`, or what the router asked for itself: `judge`, `classifier`.
         trace_id: 32 hex digits; empty when there is no trace.
         status: `OK`, or the reason of the failure; `CANCELLED` when the caller went away.
         estimated: True for a call that broke off before the provider told its counts.

@@ -23,7 +23,7 @@ class Plan:
         tiers: What the route's policies say; None where the route has none, or only one tier can serve.
         drafting: Ids of the models whose answers are checked; empty for none.
         superseded: What an earlier answer to the same prompt used; None where there was none.
-        is_overhead: True for a question of the router's own.
+        overhead: As the ledger's; for a question of the router's own.
         site: The provider that holds the session in its prompt cache, before others where the first model is
             deployed; empty for any.
     """
@@ -35,7 +35,7 @@ class Plan:
     tiers: Tiers | None = None
     drafting: frozenset[str] = frozenset()
     superseded: Usage | None = None
-    is_overhead: bool = False
+    overhead: str = ""
     site: str = ""
 
     @property

@@ -10,6 +10,7 @@ UNKNOWN_INTENT = "unknown"
 BY_NAME = "named"
 BY_DEFAULT = "default"
 BY_CLASSIFIER = "classifier"
+BY_LABEL = "llm_classifier"
 BY_SESSION = "session"
 """Recognised by one of the others, and served by the model that the session is on."""
 
@@ -29,12 +30,19 @@ class Choice:
     confidence: float
     rule: Rule | None = None
 
+    def is_less_sure_than(self, confidence: float) -> bool:
+        """Whether nothing but the learned classifier speaks for it, and that one with less confidence."""
+        return self.rule is None and self.confidence < confidence
+
 
 def choose_route(routes: RouteTable, judged: Judged, *, models_only: bool) -> Choice:
     """The way of a prompt that names neither model nor route; `models_only` leaves other handlers out."""
     features = judged.features
     only_models = models_only or features.has_tools or features.has_passages
     rule = routes.rules.decide(features, models_only=only_models)
+    if rule is None and judged.label in routes:
+        route = routes.find(judged.label)
+        return Choice(route=route, rule_name=BY_LABEL, intent=route.name, confidence=1.0)
     if rule is None:
         return _classify(routes, judged) or Choice(
             route=routes.default, rule_name=BY_DEFAULT, intent=UNKNOWN_INTENT, confidence=0.0

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from services.kit.errors import NotFound
 from services.router.domain.catalogue import Balance
 from services.router.domain.checking import Cascade
+from services.router.domain.labelling import Labelling
 from services.router.domain.latency import Hedge
 from services.router.domain.policy import Policy
 from services.router.domain.rules import RuleSet
@@ -76,6 +77,7 @@ class RouteTable:
         baseline: Id of the model that would serve everything if nothing were routed; savings are told against
             it.
         classifier_confidence: From this on the learned intent decides where no rule does; None for never.
+        labelling: How a model is asked where that one is not sure; None for not at all.
     """
 
     def __init__(
@@ -87,11 +89,13 @@ class RouteTable:
         named: Route,
         baseline: str,
         classifier_confidence: float | None = None,
+        labelling: Labelling | None = None,
     ) -> None:
         self._routes = {route.name: route for route in routes}
         self.rules = rules
         self.baseline = baseline
         self.classifier_confidence = classifier_confidence
+        self.labelling = labelling
         self.default = self._routes[default]
         self.named = named
         """Bounds for requests that name a model; it has no candidates."""

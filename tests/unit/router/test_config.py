@@ -31,6 +31,9 @@ rules:
 """
 
 
+NAMER = "model: gpt-6-luna"
+
+
 def write(folder: Path, text: str) -> Path:
     path = folder / "file.yaml"
     path.write_text(text, encoding="utf-8")
@@ -182,6 +185,15 @@ def test_the_shipped_routes_are_four_with_their_limits(catalogue: Catalogue) -> 
         ("  - {name: other, priority: 1, route: nowhere}\n", 9, "no route 'nowhere'"),
         ("  - {name: other, priority: 1, route: simple, patterns: ['(']}\n", 9, "not a regular expression"),
         ("  - {name: other, priority: 1, route: simple, handler: {}}\n", 9, "either a pipeline or the agent"),
+        ("classifier: {min_confidence: 0.6, llm: {model: gpt-0}}\n", 9, "no model 'gpt-0'"),
+        ("classifier: {min_confidence: 0.6, llm: {model: local/minilm}}\n", 9, "writes no text"),
+        ("classifier: {min_confidence: 0.6, llm: {model: local/extractive}}\n", 9, "from passages"),
+        (f"classifier: {{min_confidence: 1, llm: {{{NAMER}, labels: {{x: '', y: ''}}}}}}\n", 9, "route 'x'"),
+        (
+            f"classifier: {{min_confidence: 1, llm: {{{NAMER}, labels: {{simple: ''}}}}}}\n",
+            9,
+            "nothing to choose",
+        ),
     ],
 )
 def test_a_bad_file_of_routes_is_refused_with_line_and_reason(
@@ -291,3 +303,14 @@ def test_a_route_that_cannot_be_resilient_so_is_refused(
     text = ROUTES.replace("candidates: [gpt-6.1-sol]}", f"candidates: [gpt-6.1-sol], {extra}}}")
     with pytest.raises(SettingsError, match=reason):
         read_routes(write(tmp_path, text), catalogue)
+
+
+def test_a_model_that_names_routes_is_asked_below_the_classifiers_own_confidence(
+    tmp_path: Path, catalogue: Catalogue
+) -> None:
+    entry = f"classifier: {{min_confidence: 0.6, llm: {{{NAMER}, timeout_ms: 250}}}}\n"
+    labelling = read_routes(write(tmp_path, ROUTES + entry), catalogue).labelling
+    assert labelling is not None
+    assert (labelling.below, labelling.timeout_s) == (0.6, 0.25)
+    assert labelling.labels == (("complex", ""), ("simple", ""))
+    assert read_routes(Path("config/routes.yaml"), catalogue).labelling is None

@@ -16,7 +16,7 @@ from services.router.adapters.metered import Instruments, MeteredProvider
 from services.router.domain import failures
 from services.router.domain.adaptation import ModelRequest, adapt
 from services.router.domain.catalogue import Catalogue
-from services.router.domain.ledger import OK, Entry, Purpose
+from services.router.domain.ledger import JUDGE, OK, Entry, Purpose
 from services.router.domain.routes import RouteTable
 from services.router.ports import Accepted, ProviderEvent
 from tests.unit.router.conftest import Ask
@@ -117,7 +117,7 @@ def test_an_answer_that_supersedes_another_is_compared_once(catalogue: Catalogue
     answer = generation.Usage(input_tokens=1000, output_tokens=300)
     booked = [
         instruments.compare(Purpose(route="complex"), draft, OK),
-        instruments.compare(Purpose(route="complex", is_overhead=True), draft, OK),
+        instruments.compare(Purpose(route="complex", overhead=JUDGE), draft, OK),
         instruments.compare(Purpose(route="complex", superseded=draft), answer, OK),
     ]
     assert sum(booked) == instruments.compare(Purpose(route="complex"), answer, OK)

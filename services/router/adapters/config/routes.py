@@ -11,7 +11,8 @@ from quartet.router.v1.router_pb2 import Prompt
 from services.kit.config_file import ConfigFile, Location, Strict
 from services.router.domain.catalogue import Balance, Capability, Catalogue
 from services.router.domain.checking import HEDGES, Cascade
-from services.router.domain.features import Features, read_features
+from services.router.domain.features import SCANNED_HEAD_CHARS, Features, read_features
+from services.router.domain.labelling import Labelling
 from services.router.domain.latency import Hedge
 from services.router.domain.policy import Policy
 from services.router.domain.routes import Caching, Route, RouteTable
@@ -124,8 +125,18 @@ class _Test(Strict):
     """The rule that must decide, or `default`."""
 
 
+class _Llm(Strict):
+    model: str
+    timeout_ms: int = Field(400, ge=1, le=10_000)
+    below: float | None = Field(None, ge=0, le=1)
+    max_prompt_chars: int = Field(2000, ge=1, le=SCANNED_HEAD_CHARS)
+    output_tokens: int = Field(16, ge=1, le=1000)
+    labels: dict[Name, Annotated[str, Field(max_length=500)]] | None = None
+
+
 class _Classifier(Strict):
     min_confidence: float = Field(ge=0, le=1)
+    llm: _Llm | None = None
 
 
 class _Routes(Strict):
@@ -158,6 +169,7 @@ def read_routes(path: Path, catalogue: Catalogue) -> RouteTable:
         caching=_caching(None, content),
     )
     classifier = content.classifier
+    labelling = None if classifier is None else _labelling(classifier, content, catalogue, source)
     return RouteTable(
         routes,
         rules,
@@ -165,6 +177,7 @@ def read_routes(path: Path, catalogue: Catalogue) -> RouteTable:
         named=named,
         baseline=_baseline(content, catalogue, source),
         classifier_confidence=None if classifier is None else classifier.min_confidence,
+        labelling=labelling,
     )
 
 
@@ -233,6 +246,31 @@ def _caching(entry: _Cache | Literal[False] | None, content: _Routes) -> Caching
     if entry is not None:
         return Caching(ttl_s=entry.ttl_s, only_deterministic=False, semantic=entry.semantic)
     return None if content.cache is None else Caching(ttl_s=content.cache.ttl_s, only_deterministic=True)
+
+
+def _labelling(
+    entry: _Classifier, content: _Routes, catalogue: Catalogue, source: ConfigFile
+) -> Labelling | None:
+    if (llm := entry.llm) is None:
+        return None
+    location = ("classifier", "llm")
+    _check_model(llm.model, (*location, "model"), catalogue, source)
+    if catalogue.find(llm.model).can(Capability.PASSAGES_ONLY):
+        raise source.fault((*location, "model"), f"{llm.model} answers from passages and from nothing else")
+    names = [route.name for route in content.routes]
+    labels = dict.fromkeys(names, "") if llm.labels is None else llm.labels
+    unknown = next((label for label in labels if label not in names), "")
+    if unknown or len(labels) < 2:
+        message = f"there is no route {unknown!r}" if unknown else "there is nothing to choose between"
+        raise source.fault((*location, "labels") if llm.labels is not None else location, message)
+    return Labelling(
+        model=llm.model,
+        labels=tuple(labels.items()),
+        below=entry.min_confidence if llm.below is None else llm.below,
+        timeout_s=llm.timeout_ms / 1000,
+        max_chars=llm.max_prompt_chars,
+        output_tokens=llm.output_tokens,
+    )
 
 
 def _baseline(content: _Routes, catalogue: Catalogue, source: ConfigFile) -> str:

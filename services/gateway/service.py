@@ -106,6 +106,7 @@ def _read(generation: gateway_pb2.Generation) -> Order:
         budget=generation.budget,
         idempotency_key=generation.idempotency_key,
         session=generation.session,
+        labels=generation.labels,
         priority=generation.priority,
     )
     prompt.budget.ClearField("account_id")

@@ -58,7 +58,8 @@ async def build(
     """
     del peers
     catalogue, servers = read_models(settings.config_dir / "models.yaml")
-    routes = read_routes(settings.config_dir / "routes.yaml", catalogue)
+    # In a thread: rules that name languages take seconds to load.
+    routes = await asyncio.to_thread(read_routes, settings.config_dir / "routes.yaml", catalogue)
     check_addresses(settings, servers)
     async with AsyncExitStack() as stack:
         database = Database(settings, stack)

@@ -19,6 +19,7 @@ from tests.fuzz.effort import attempt_all
 NAMES = st.sampled_from(
     [
         "x-quartet-session",
+        "x-quartet-labels",
         "x-quartet-priority",
         "x-quartet-budget-micro-usd",
         "x-quartet-timeout-ms",

@@ -16,6 +16,9 @@ def explain(
     model: ModelOption = "",
     agent: AgentOption = False,
     session: Annotated[str, typer.Option(help="The conversation that it would continue.")] = "",
+    label: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE, as the request would bear it; repeatable.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Show how a prompt would be routed and why, without calling a model."""
@@ -23,16 +26,27 @@ def explain(
 
     target = choose_target(model, collection, agent=agent, default="auto")
     text = read_text(prompt)
-    run(lambda client: _explain(client, target, text, session=session, json=json))
+    labels = dict(map(_read_label, label or ()))
+    run(lambda client: _explain(client, target, text, session=session, labels=labels, json=json))
 
 
-async def _explain(client: "Client", target: str, text: str, *, session: str, json: bool) -> int:
+def _read_label(text: str) -> tuple[str, str]:
+    name, separator, value = text.partition("=")
+    if not separator:
+        raise typer.BadParameter(f"{text!r} is no label: give it as NAME=VALUE", param_hint="--label")
+    return name, value
+
+
+async def _explain(
+    client: "Client", target: str, text: str, *, session: str, labels: dict[str, str], json: bool
+) -> int:
     from quartet.gateway.v1 import gateway_pb2
     from services.cli.answer import make_generation, user_message
     from services.cli.render import print_json
 
     generation = make_generation(target, [user_message(text)])
     generation.session = session
+    generation.labels.update(labels)
     request = gateway_pb2.ExplainRouteRequest(generation=generation)
     response = await client.gateway.explain_route(request, client.call())
     if json:

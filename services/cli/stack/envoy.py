@@ -34,7 +34,8 @@ VALIDATION_TIMEOUT_S = 60.0
 CORS_REQUEST_HEADERS = ", ".join(
     (
         "authorization, x-api-key, content-type, idempotency-key, cache-control, traceparent, x-request-id",
-        "x-quartet-session, x-quartet-priority, x-quartet-budget-micro-usd, x-quartet-timeout-ms",
+        "x-quartet-session, x-quartet-labels, x-quartet-priority, x-quartet-timeout-ms",
+        "x-quartet-budget-micro-usd",
         "anthropic-version, anthropic-beta, anthropic-dangerous-direct-browser-access",
         "openai-organization, openai-project, openai-beta",
         # What the vendors' SDKs tell of themselves.

@@ -1,7 +1,7 @@
 """What a decision needs to know of a prompt, read from it once."""
 
 import re
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from itertools import islice
 
@@ -47,6 +47,8 @@ class Features:
         has_document_url: True when a document is given by its address.
         has_image_file: True when a picture is given by a provider's file id.
         input_tokens: As the gateway counted, else estimated.
+        labels: What the caller says of the request.
+        has_session: True when it belongs to a session.
     """
 
     text: str
@@ -65,6 +67,8 @@ class Features:
     has_document_url: bool
     has_image_file: bool
     input_tokens: int
+    labels: Mapping[str, str]
+    has_session: bool
 
 
 def read_features(prompt: Prompt) -> Features:
@@ -95,6 +99,8 @@ def read_features(prompt: Prompt) -> Features:
         has_document_url=("document", "url") in media,
         has_image_file=("image", "file_id") in media,
         input_tokens=prompt.input_tokens or _estimate_tokens(prompt),
+        labels=dict(prompt.labels),
+        has_session=bool(prompt.session),
     )
 
 

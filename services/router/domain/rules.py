@@ -1,8 +1,9 @@
-"""Rules recognise the intent of a prompt by words, patterns and length, in the order of their priorities."""
+"""Rules recognise what is asked by words, language, length and what the caller says, by their priorities."""
 
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence, Set
+from dataclasses import dataclass, field
+from functools import cached_property
 
 from services.router.domain.features import Features, normalise_words
 
@@ -43,6 +44,23 @@ class Vocabulary:
         )
 
 
+TellLanguage = Callable[[str], str]
+"""Gives the ISO 639 code of a text's language; empty where it is not sure."""
+
+
+class Reading:
+    """A prompt as rules read it; its language is told at most once, and only where a rule asks for it."""
+
+    def __init__(self, features: Features, tell_language: TellLanguage | None) -> None:
+        self.features = features
+        self._tell_language = tell_language
+
+    @cached_property
+    def language(self) -> str:
+        """Of the last user message; empty where nobody is sure."""
+        return self._tell_language(self.features.text) if self._tell_language is not None else ""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rule:
     """A rule matches when every condition that it has holds.
@@ -57,6 +75,9 @@ class Rule:
         min_chars: Least length of the text.
         max_chars: Greatest length of the text; None for any.
         has_code: Whether a fenced block is there; None for either.
+        has_session: Whether the request belongs to a session; None for either.
+        labels: Names that the request must bear, each with one of these values.
+        languages: ISO 639 codes, of which the text's language must be one; empty for any.
     """
 
     name: str
@@ -69,20 +90,33 @@ class Rule:
     min_chars: int = 0
     max_chars: int | None = None
     has_code: bool | None = None
+    has_session: bool | None = None
+    labels: Mapping[str, Set[str]] = field(default_factory=dict)
+    languages: Set[str] = frozenset()
 
-    def matches(self, features: Features) -> bool:
+    def matches(self, reading: Reading) -> bool:
         """Whether the rule recognises the prompt; the cheap conditions are looked at first."""
+        features = reading.features
         if features.length_chars < self.min_chars:
             return False
         if self.max_chars is not None and features.length_chars > self.max_chars:
             return False
         if self.has_code is not None and features.has_code is not self.has_code:
             return False
+        if self.has_session is not None and features.has_session is not self.has_session:
+            return False
+        if self.labels and not self._bears_labels(features):
+            return False
         if not all(group.occurs_in(features) for group in self.keywords):
             return False
         if self.excluded is not None and self.excluded.occurs_in(features):
             return False
-        return not self.patterns or any(pattern.search(features.text) for pattern in self.patterns)
+        if self.patterns and not any(pattern.search(features.text) for pattern in self.patterns):
+            return False
+        return not self.languages or reading.language in self.languages
+
+    def _bears_labels(self, features: Features) -> bool:
+        return all(features.labels.get(name) in values for name, values in self.labels.items())
 
 
 class RuleConflictError(ValueError):
@@ -90,9 +124,14 @@ class RuleConflictError(ValueError):
 
 
 class RuleSet:
-    """Rules from the highest priority down; made once, read by every decision."""
+    """Rules from the highest priority down; made once, read by every decision.
 
-    def __init__(self, rules: Sequence[Rule]) -> None:
+    Args:
+        tell_language: Needed where a rule names languages.
+    """
+
+    def __init__(self, rules: Sequence[Rule], tell_language: TellLanguage | None = None) -> None:
+        self._tell_language = tell_language
         self._rules = tuple(sorted(rules, key=lambda rule: -rule.priority))
 
     def decide(self, features: Features, *, models_only: bool) -> Rule | None:
@@ -100,8 +139,9 @@ class RuleSet:
 
         `models_only` passes over those with a handler of their own.
         """
+        reading = Reading(features, self._tell_language)
         for rule in self._rules:
-            if not (models_only and rule.handler is not None) and rule.matches(features):
+            if not (models_only and rule.handler is not None) and rule.matches(reading):
                 return rule
         return None
 
@@ -110,9 +150,10 @@ class RuleSet:
 
         Neither could be told to come first.
         """
+        reading = Reading(features, self._tell_language)
         seen: dict[int, Rule] = {}
         for rule in self._rules:
-            if rule.matches(features):
+            if rule.matches(reading):
                 other = seen.setdefault(rule.priority, rule)
                 if other is not rule:
                     raise RuleConflictError(

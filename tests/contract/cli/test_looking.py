@@ -35,6 +35,14 @@ async def test_explain_tells_what_becomes_of_a_session(edge: Edge) -> None:
     assert ["session", "stays on local/extractive"] in rows(result.out)
 
 
+async def test_explain_bears_labels_as_the_request_would(edge: Edge) -> None:
+    await edge.run("explain", "Thanks.", "--label", "team=search", "--label", "tier=a=b")
+    assert dict(edge.generations[0].labels) == {"team": "search", "tier": "a=b"}
+    refused = await edge.run("explain", "Thanks.", "--label", "team")
+    assert (refused.code, len(edge.generations)) == (2, 1)
+    assert "NAME=VALUE" in refused.err
+
+
 async def test_explain_as_json_keeps_the_contracts_names(edge: Edge) -> None:
     result = await edge.run("explain", "Why?", "--json")
     explained = json.loads(result.out)

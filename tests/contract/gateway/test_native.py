@@ -163,6 +163,7 @@ async def test_headers_shape_the_request(gateway: Gateway) -> None:
     call = gateway.call(
         x_quartet_budget_micro_usd="0",
         x_quartet_session="s",
+        x_quartet_labels="Team=search, tier=Gold",
         x_quartet_priority="critical",
         cache_control="no-store",
         x_quartet_timeout_ms="2000",
@@ -172,6 +173,7 @@ async def test_headers_shape_the_request(gateway: Gateway) -> None:
     assert prompt.budget.HasField("max_cost_micro_usd")
     assert prompt.budget.max_cost_micro_usd == 0
     assert (prompt.session, prompt.cache_control) == ("s", "no-store")
+    assert dict(prompt.labels) == {"team": "search", "tier": "Gold"}
     assert prompt.priority == generation_pb2.PRIORITY_CRITICAL
     assert gateway.router.calls[0].remaining_s() < 2.5  # gRPC rounds a time up
 
@@ -185,6 +187,15 @@ async def test_headers_shape_the_request(gateway: Gateway) -> None:
         ("x_quartet_timeout_ms", "soon"),
         ("x_quartet_priority", "highest"),
         ("idempotency_key", "k" * 257),
+        ("x_quartet_labels", "team"),
+        ("x_quartet_labels", "team="),
+        ("x_quartet_labels", "=search"),
+        ("x_quartet_labels", "team=search,"),
+        ("x_quartet_labels", "te am=search"),
+        ("x_quartet_labels", "team=" + "x" * 129),
+        ("x_quartet_labels", "t" * 65 + "=x"),
+        ("x_quartet_labels", "team=search, team=ads"),
+        ("x_quartet_labels", ",".join(f"l{number}=x" for number in range(17))),
     ],
 )
 async def test_a_wrong_header_is_named(gateway: Gateway, header: str, value: str) -> None:
@@ -192,6 +203,17 @@ async def test_a_wrong_header_is_named(gateway: Gateway, header: str, value: str
         await gateway.native.generate(ask(), gateway.call(**{header: value}))
     assert caught.value.reason == "INVALID_HEADER"
     assert caught.value.field_violations[0].field == header.replace("_", "-")
+
+
+async def test_labels_of_the_body_go_before_those_of_the_header(gateway: Gateway) -> None:
+    call = gateway.call(x_quartet_labels="team=ads,tier=gold")
+    await gateway.native.generate(ask(labels={"team": "search"}), call)
+    assert dict(gateway.router.prompts[0].labels) == {"team": "search", "tier": "gold"}
+    many = {f"l{number}": "x" for number in range(16)}
+    await gateway.native.generate(ask(labels=many), gateway.call())
+    with pytest.raises(InvalidArgument) as caught:
+        await gateway.native.generate(ask(labels=many), gateway.call(x_quartet_labels="one=more"))
+    assert caught.value.reason == "INVALID_HEADER"
 
 
 async def test_too_many_tokens_are_refused_before_the_router_is_called(gateway: Gateway) -> None:

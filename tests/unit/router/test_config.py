@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -194,6 +196,12 @@ def test_the_shipped_routes_are_four_with_their_limits(catalogue: Catalogue) -> 
             9,
             "nothing to choose",
         ),
+        ("  - {name: other, priority: 1, route: simple, session: maybe}\n", 9, "valid boolean"),
+        ("  - {name: other, priority: 1, route: simple, labels: {Team: a}}\n", 9, "match pattern"),
+        ("  - {name: other, priority: 1, route: simple, labels: {team: []}}\n", 9, "at least 1 item"),
+        ("  - {name: other, priority: 1, route: simple, labels: {team: 1}}\n", 9, "valid tuple"),
+        ("  - {name: other, priority: 1, route: simple, language: [de, xx]}\n", 9, "code 'xx'"),
+        ("  - {name: other, priority: 1, route: simple, language: 1}\n", 9, "valid tuple"),
     ],
 )
 def test_a_bad_file_of_routes_is_refused_with_line_and_reason(
@@ -204,6 +212,61 @@ def test_a_bad_file_of_routes_is_refused_with_line_and_reason(
         read_routes(path, catalogue)
     assert str(caught.value).startswith(f"{path}:{line}:")
     assert reason in str(caught.value)
+
+
+CONDITIONS = """\
+  - {name: gold, priority: 20, route: complex, labels: {tier: [gold, platinum], team: search}}
+  - {name: german, priority: 20, route: complex, language: de}
+  - {name: follow-up, priority: 20, route: complex, session: true}
+  - {name: first, priority: 5, route: simple, session: false}
+"""
+GERMAN = "Wie lange dauert die Lieferung nach Hamburg?"
+
+
+@pytest.mark.parametrize(
+    ("test", "said"),
+    [
+        ("prompt: hi, session: true, labels: {tier: gold, team: search}", "'gold' and 'follow-up'"),
+        (f"prompt: '{GERMAN}', session: true", "'german' and 'follow-up'"),
+        (f"prompt: '{GERMAN}', labels: {{tier: platinum, team: search}}", "'gold' and 'german'"),
+    ],
+)
+def test_two_rules_of_one_priority_that_both_match_what_is_tried_are_refused(
+    tmp_path: Path, catalogue: Catalogue, test: str, said: str
+) -> None:
+    path = write(tmp_path, f"{ROUTES}{CONDITIONS}tests:\n  - {{{test}, rule: gold}}\n")
+    with pytest.raises(SettingsError) as caught:
+        read_routes(path, catalogue)
+    assert str(caught.value).startswith(f"{path}:14: tests.0: the rules {said} of priority 20 both match")
+
+
+def test_rules_ask_what_the_caller_says_whether_there_is_a_session_and_for_the_language(
+    tmp_path: Path, catalogue: Catalogue
+) -> None:
+    tests = (
+        """\
+tests:
+  - {prompt: hi, labels: {tier: gold, team: search}, rule: gold}
+  - {prompt: hi, labels: {tier: silver, team: search}, rule: first}
+  - {prompt: hi, labels: {tier: gold}, rule: first}
+  - {prompt: hi, session: true, rule: follow-up}
+  - {prompt: hi, rule: first}
+"""
+        + f"  - {{prompt: '{GERMAN}', rule: german}}\n"
+    )
+    table = read_routes(write(tmp_path, ROUTES + CONDITIONS + tests), catalogue)
+    assert [route.name for route in table] == ["complex", "simple"]
+
+
+def test_no_language_is_loaded_where_no_rule_asks_for_one(catalogue: Catalogue) -> None:
+    script = (
+        "import sys; from pathlib import Path; "
+        "from services.router.adapters.config.models import read_models; "
+        "from services.router.adapters.config.routes import read_routes; "
+        "read_routes(Path('config/routes.yaml'), read_models(Path('config/models.yaml'))[0]); "
+        "sys.exit('py3langid' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
 def test_a_candidate_that_does_not_exist_is_refused(tmp_path: Path, catalogue: Catalogue) -> None:

@@ -1,45 +1,21 @@
 """`routes.yaml`: read, checked against the models and its own test prompts, and compiled once."""
 
-import re
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import Field, model_validator
 
-from quartet.common.v1 import message_pb2 as message
-from quartet.router.v1.router_pb2 import Prompt
 from services.kit.config_file import ConfigFile, Location, Strict
+from services.router.adapters.config.rules import Name, RuleEntry, TestEntry, Words, read_rules
 from services.router.domain.catalogue import Balance, Capability, Catalogue
 from services.router.domain.checking import HEDGES, Cascade
-from services.router.domain.features import SCANNED_HEAD_CHARS, Features, read_features
+from services.router.domain.features import SCANNED_HEAD_CHARS
 from services.router.domain.labelling import Labelling
 from services.router.domain.latency import Hedge
 from services.router.domain.policy import Policy
 from services.router.domain.routes import Caching, Route, RouteTable
-from services.router.domain.rules import (
-    AgentHandler,
-    Handler,
-    PipelineHandler,
-    Rule,
-    RuleConflictError,
-    RuleSet,
-    Vocabulary,
-)
 
 NAMED_ROUTE = ""
-
-
-def _compile(pattern: str) -> str:
-    try:
-        re.compile(pattern)
-    except re.error as error:
-        raise ValueError(f"not a regular expression: {error}") from None
-    return pattern
-
-
-Pattern = Annotated[str, AfterValidator(_compile)]
-Name = Annotated[str, Field(pattern="^[a-z0-9][a-z0-9_-]*$", max_length=128)]
-Words = tuple[Annotated[str, Field(min_length=1)], ...]
 
 
 Share = Annotated[float, Field(gt=0, lt=1)]
@@ -99,32 +75,6 @@ class _Named(Strict):
     expected_output_tokens: int = Field(ge=1)
 
 
-class _Handler(Strict):
-    pipeline: Name | None = None
-    agent: Literal[True] | None = None
-    collection: str = ""
-
-
-class _Rule(Strict):
-    name: Name
-    priority: int = Field(ge=0, le=1000)
-    route: Name
-    handler: _Handler | None = None
-    keywords: Words = ()
-    with_keywords: Words = ()
-    without_keywords: Words = ()
-    patterns: tuple[Pattern, ...] = ()
-    min_chars: int = Field(0, ge=0)
-    max_chars: int | None = Field(None, ge=1)
-    has_code: bool | None = None
-
-
-class _Test(Strict):
-    prompt: str
-    rule: str
-    """The rule that must decide, or `default`."""
-
-
 class _Llm(Strict):
     model: str
     timeout_ms: int = Field(400, ge=1, le=10_000)
@@ -147,8 +97,8 @@ class _Routes(Strict):
     last_resort: str = ""
     named: _Named
     routes: tuple[_Route, ...] = Field(min_length=1)
-    rules: tuple[_Rule, ...] = ()
-    tests: tuple[_Test, ...] = ()
+    rules: tuple[RuleEntry, ...] = ()
+    tests: tuple[TestEntry, ...] = ()
 
 
 def read_routes(path: Path, catalogue: Catalogue) -> RouteTable:
@@ -159,8 +109,8 @@ def read_routes(path: Path, catalogue: Catalogue) -> RouteTable:
     if content.last_resort:
         _check_model(content.last_resort, ("last_resort",), catalogue, source)
     routes = [_route(entry, index, content, catalogue, source) for index, entry in enumerate(content.routes)]
-    rules = RuleSet([_rule(entry) for entry in content.rules])
-    _check_tests(content, rules, source)
+    names = {route.name for route in routes}
+    rules = read_rules(content.rules, content.tests, names, source)
     named = Route(
         name=NAMED_ROUTE,
         max_output_tokens=content.named.max_output_tokens,
@@ -189,16 +139,6 @@ def _check_names(content: _Routes, source: ConfigFile) -> None:
         routes.add(route.name)
     if content.default not in routes:
         raise source.fault(("default",), f"there is no route {content.default!r}")
-    rules: set[str] = set()
-    for index, rule in enumerate(content.rules):
-        if rule.name in rules:
-            raise source.fault(("rules", index, "name"), f"a second rule {rule.name!r}")
-        rules.add(rule.name)
-        if rule.route not in routes:
-            raise source.fault(("rules", index, "route"), f"there is no route {rule.route!r}")
-        handler = rule.handler
-        if handler is not None and (handler.pipeline is None) is (handler.agent is None):
-            raise source.fault(("rules", index, "handler"), "name either a pipeline or the agent")
 
 
 def _route(entry: _Route, index: int, content: _Routes, catalogue: Catalogue, source: ConfigFile) -> Route:
@@ -301,46 +241,3 @@ def _hedge(entry: _Hedge | None) -> Hedge | None:
 
 def _policy(entry: _Policy | None) -> Policy | None:
     return None if entry is None else Policy(keep=entry.keep, save=entry.save)
-
-
-def _rule(entry: _Rule) -> Rule:
-    groups = (entry.keywords, entry.with_keywords)
-    return Rule(
-        name=entry.name,
-        priority=entry.priority,
-        route=entry.route,
-        handler=_handler(entry.handler),
-        keywords=tuple(Vocabulary(group) for group in groups if group),
-        excluded=Vocabulary(entry.without_keywords) if entry.without_keywords else None,
-        patterns=tuple(re.compile(pattern, re.IGNORECASE) for pattern in entry.patterns),
-        min_chars=entry.min_chars,
-        max_chars=entry.max_chars,
-        has_code=entry.has_code,
-    )
-
-
-def _handler(entry: _Handler | None) -> Handler:
-    if entry is None:
-        return None
-    if entry.pipeline is not None:
-        return PipelineHandler(name=entry.pipeline, collection=entry.collection)
-    return AgentHandler(collection=entry.collection)
-
-
-def _check_tests(content: _Routes, rules: RuleSet, source: ConfigFile) -> None:
-    for index, test in enumerate(content.tests):
-        features = _features_of(test.prompt)
-        location = ("tests", index)
-        try:
-            rules.check(features)
-        except RuleConflictError as error:
-            raise source.fault(location, str(error)) from None
-        rule = rules.decide(features, models_only=False)
-        decided = rule.name if rule is not None else "default"
-        if decided != test.rule:
-            raise source.fault(location, f"{decided!r} decides it, not {test.rule!r}")
-
-
-def _features_of(text: str) -> Features:
-    turn = message.Message(role=message.ROLE_USER, parts=[message.Part(text=text)])
-    return read_features(Prompt(messages=[turn]))

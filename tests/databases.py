@@ -3,8 +3,10 @@
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Any
 
 import psycopg
+from psycopg.rows import dict_row
 
 
 @asynccontextmanager
@@ -17,3 +19,10 @@ async def copy_database(template: str) -> AsyncIterator[str]:
     yield f"{server}/{name}"
     async with await psycopg.AsyncConnection.connect(f"{server}/postgres", autocommit=True) as connection:
         await connection.execute(f'drop database "{name}" with (force)')
+
+
+async def read_rows(url: str, statement: str) -> list[dict[str, Any]]:
+    """What a statement of ours gives, by the columns' names; nothing for one that only changes something."""
+    async with await psycopg.AsyncConnection.connect(url, row_factory=dict_row) as connection:
+        cursor = await connection.execute(statement.encode())
+        return await cursor.fetchall() if cursor.description else []

@@ -1,10 +1,7 @@
 import asyncio
-import os
 import signal
-import socket
-import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,11 +11,10 @@ from quartet.common.v1 import message_pb2, run_pb2
 from quartet.orchestrator.v1 import orchestrator_pb2 as pb
 from services.kit.binding import Binding
 from services.kit.call import Call
-from services.kit.client import remote
-from services.kit.errors import Unavailable
 from services.kit.testing import serve
 from services.orchestrator.wiring import ORCHESTRATOR, PIPELINE, ROUTER
 from tests.contract.orchestrator.peers import QuotingRouter, WordPipeline
+from tests.integration.processes import run_service
 
 CORPUS = {
     "Aldermoor Bridge": "The Aldermoor Bridge was opened in 1932 and crosses the river Tarn.",
@@ -51,37 +47,10 @@ async def neighbours(database_url: str, redis_url: str) -> AsyncIterator[Neighbo
         yield Neighbours(router=router, pipeline=pipeline, environment=environment)
 
 
-@asynccontextmanager
-async def orchestrator(
+def orchestrator(
     neighbours: Neighbours, name: str
-) -> AsyncIterator[tuple[asyncio.subprocess.Process, Any]]:
-    """A process of its own, and a client of it once it serves."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    own = {"ORCHESTRATOR_PORT": str(port), "ORCHESTRATOR_EXECUTOR_ID": name}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "services.orchestrator", env={**os.environ, **neighbours.environment, **own}
-    )
-    client = remote(ORCHESTRATOR, f"127.0.0.1:{port}")
-    try:
-        await until_serving(client)
-        yield process, client
-    finally:
-        await client.close()
-        if process.returncode is None:
-            process.kill()
-        await process.wait()
-
-
-async def until_serving(client: Any) -> None:
-    async with asyncio.timeout(30):
-        while True:
-            try:
-                await client.list_runs(pb.ListRunsRequest(), call())
-                return
-            except Unavailable:
-                await asyncio.sleep(0.1)
+) -> AbstractAsyncContextManager[tuple[asyncio.subprocess.Process, Any]]:
+    return run_service("orchestrator", ORCHESTRATOR, ORCHESTRATOR_EXECUTOR_ID=name, **neighbours.environment)
 
 
 def call() -> Call:

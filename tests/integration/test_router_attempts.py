@@ -6,28 +6,20 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
-import pytest_asyncio
 import yaml
-from psycopg.rows import dict_row
 
 from quartet.common.v1 import message_pb2 as message
 from quartet.router.v1 import router_pb2 as pb
 from services.kit.call import Call
 from services.router.settings import Settings
 from services.router.wiring import build
+from tests.databases import read_rows
 from tests.doubles.provider import Fault, ProviderDouble, Reply
 
 CONFIG = Path(__file__).parents[2] / "config"
 CHEAP, STRONG, OTHER = "gpt-6-luna", "gpt-6.1-sol", "claude-opus-5-5"
 Serve = Callable[..., AbstractAsyncContextManager[Any]]
-
-
-@pytest_asyncio.fixture
-async def double() -> AsyncIterator[ProviderDouble]:
-    async with ProviderDouble() as double:
-        yield double
 
 
 @pytest.fixture
@@ -69,9 +61,7 @@ async def ask(service: Any, *, streamed: bool) -> Any:
 
 async def read_ledger(url: str) -> dict[str, dict[str, Any]]:
     """The rows by their model; there is one for each."""
-    async with await psycopg.AsyncConnection.connect(url, row_factory=dict_row) as connection:
-        cursor = await connection.execute("select * from router.ledger")
-        rows = await cursor.fetchall()
+    rows = await read_rows(url, "select * from router.ledger")
     by_model = {row["model"]: row for row in rows}
     assert len(by_model) == len(rows)
     return by_model
@@ -116,7 +106,5 @@ async def test_a_retry_has_a_row_of_its_own(serve: Serve, double: ProviderDouble
     double.script(match=STRONG, fault=Fault(status=500))
     async with serve() as service:
         await asyncio.wait_for(ask(service, streamed=False), 10)
-    async with await psycopg.AsyncConnection.connect(database_url, row_factory=dict_row) as connection:
-        cursor = await connection.execute("select status, cost_micro_usd > 0 as paid from router.ledger")
-        rows = await cursor.fetchall()
+    rows = await read_rows(database_url, "select status, cost_micro_usd > 0 as paid from router.ledger")
     assert {(row["status"], row["paid"]) for row in rows} == {("PROVIDER_UNAVAILABLE", False), ("OK", True)}

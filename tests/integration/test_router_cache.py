@@ -7,10 +7,8 @@ from pathlib import Path
 from shutil import copytree
 from typing import Any
 
-import psycopg
 import pytest
 import pytest_asyncio
-from psycopg.rows import dict_row
 
 from quartet.common.v1 import message_pb2 as message
 from quartet.common.v1.decision_pb2 import CacheOutcome
@@ -20,17 +18,12 @@ from services.kit.errors import QuartetError
 from services.kit.testing import client_of
 from services.router.settings import Settings
 from services.router.wiring import build
+from tests.databases import read_rows
 from tests.doubles.provider import Fault, ProviderDouble, Reply, ToolCall
 from tests.unit.router.test_paraphrase import ENTITIES, NUMBERS, POLARITY
 
 SERVICE = "quartet.router.v1.RouterService"
 CONFIG = Path(__file__).parents[2] / "config"
-
-
-@pytest_asyncio.fixture
-async def double() -> AsyncIterator[ProviderDouble]:
-    async with ProviderDouble() as double:
-        yield double
 
 
 @pytest_asyncio.fixture
@@ -240,11 +233,7 @@ async def test_hits_cost_nothing_and_their_saving_is_in_the_ledger(router: Any, 
         await answer(router, faq("What is a quark?"))
     async with asyncio.timeout(10):
         while True:
-            async with await psycopg.AsyncConnection.connect(
-                database_url, row_factory=dict_row
-            ) as connection:
-                cursor = await connection.execute("select * from router.ledger order by time")
-                rows = await cursor.fetchall()
+            rows = await read_rows(database_url, "select * from router.ledger order by time")
             if len(rows) == 2:
                 break
             await asyncio.sleep(0.1)

@@ -6,11 +6,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 import pytest_asyncio
 import yaml
-from psycopg.rows import dict_row
 from redis.asyncio import Redis
 
 from quartet.common.v1.decision_pb2 import CACHE_OUTCOME_EXACT_HIT, CACHE_OUTCOME_MISS
@@ -24,18 +22,13 @@ from services.kit.testing import client_of
 from services.router.adapters.redis.vectors import OVERHEAD_BYTES, RedisVectors
 from services.router.settings import Settings
 from services.router.wiring import build
+from tests.databases import read_rows
 from tests.doubles.provider import Fault, ProviderDouble
 
 SERVICE = "quartet.router.v1.RouterService"
 CONFIG = Path(__file__).parents[2] / "config"
 SMALL = "text-embedding-3-small"
 Serve = Callable[..., AbstractAsyncContextManager[Any]]
-
-
-@pytest_asyncio.fixture
-async def double() -> AsyncIterator[ProviderDouble]:
-    async with ProviderDouble() as double:
-        yield double
 
 
 @pytest.fixture
@@ -97,9 +90,7 @@ async def test_vectors_come_back_as_they_were_and_their_saving_is_in_the_ledger(
     rows = [fresh.vectors[start : start + size] for start in range(0, len(fresh.vectors), size)]
     assert again.vectors == b"".join(rows[::-1])
     assert double.calls() == 4 + 1
-    async with await psycopg.AsyncConnection.connect(database_url, row_factory=dict_row) as connection:
-        cursor = await connection.execute("select * from router.ledger where tenant = 'acme' order by time")
-        booked = await cursor.fetchall()
+    booked = await read_rows(database_url, "select * from router.ledger where tenant = 'acme' order by time")
     paid, free = booked[:4], booked[4:]
     assert [row["cache"] for row in paid] == ["miss"] * 4
     assert sum(row["cost_micro_usd"] for row in paid) == fresh.usage.cost_micro_usd > 0

@@ -19,12 +19,6 @@ from tests.doubles.provider import Fault, ProviderDouble
 
 
 @pytest_asyncio.fixture
-async def double() -> AsyncIterator[ProviderDouble]:
-    async with ProviderDouble() as double:
-        yield double
-
-
-@pytest_asyncio.fixture
 async def routers(double: ProviderDouble, redis_url: str) -> AsyncIterator[list[Any]]:
     settings = Settings(openai_base_url=double.openai_url, redis_url=redis_url)
     async with AsyncExitStack() as stack:

@@ -1,39 +1,26 @@
 """The ledger in a real PostgreSQL, written by routers in front of the provider double."""
 
 import asyncio
-import os
 import signal
-import socket
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from typing import Any
 
-import psycopg
 import pytest
-import pytest_asyncio
-from psycopg.rows import dict_row
 
 from quartet.common.v1 import message_pb2 as message
 from quartet.router.v1 import router_pb2 as pb
 from services.kit.call import Call
-from services.kit.client import remote
 from services.kit.errors import QuartetError
 from services.kit.testing import client_of, receive_otlp
 from services.router.settings import Settings
 from services.router.wiring import build
+from tests.databases import read_rows
 from tests.doubles.provider import Fault, ProviderDouble, Reply, Usage
+from tests.integration.processes import run_service
 
-START_TIMEOUT_S = 60.0
 SERVICE = "quartet.router.v1.RouterService"
-Rows = list[dict[str, Any]]
 Serve = Callable[..., AbstractAsyncContextManager[Any]]
-
-
-@pytest_asyncio.fixture
-async def double() -> AsyncIterator[ProviderDouble]:
-    async with ProviderDouble() as double:
-        yield double
 
 
 @pytest.fixture
@@ -55,33 +42,8 @@ def serve(double: ProviderDouble, database_url: str) -> Serve:
     return serving
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-async def wait_for_listener(port: int) -> None:
-    async with asyncio.timeout(START_TIMEOUT_S):
-        while True:
-            try:
-                _, writer = await asyncio.open_connection("127.0.0.1", port)
-            except ConnectionRefusedError:
-                await asyncio.sleep(0.1)
-            else:
-                writer.close()
-                return
-
-
-async def execute(database_url: str, statement: str) -> Rows:
-    async with await psycopg.AsyncConnection.connect(database_url, row_factory=dict_row) as connection:
-        cursor = await connection.execute(statement.encode())
-        return await cursor.fetchall() if cursor.description else []
-
-
-async def read_ledger(database_url: str) -> Rows:
-    return await execute(database_url, "select * from router.ledger order by time")
+async def read_ledger(database_url: str) -> list[dict[str, Any]]:
+    return await read_rows(database_url, "select * from router.ledger order by time")
 
 
 def prompt(text: str = "Hello there", *, model: str = "gpt-6-luna", run_id: str = "") -> pb.Prompt:
@@ -205,8 +167,8 @@ async def test_a_database_that_was_away_gets_each_row_once(serve: Serve, databas
     async with serve(ledger_interval_s=0.05) as router:
         await router.generate(pb.GenerateRequest(prompt=prompt()), call())
         await wait_for_rows(database_url, 1)
-        await execute(database_url, "alter table router.ledger rename to ledger_away")
-        await execute(
+        await read_rows(database_url, "alter table router.ledger rename to ledger_away")
+        await read_rows(
             database_url,
             "select pg_terminate_backend(pid) from pg_stat_activity "
             "where datname = current_database() and pid <> pg_backend_pid()",
@@ -214,7 +176,7 @@ async def test_a_database_that_was_away_gets_each_row_once(serve: Serve, databas
         for _ in range(3):
             await router.generate(pb.GenerateRequest(prompt=prompt()), call())
         await asyncio.sleep(0.2)
-        await execute(database_url, "alter table router.ledger_away rename to ledger")
+        await read_rows(database_url, "alter table router.ledger_away rename to ledger")
         await wait_for_rows(database_url, 4)
     assert len(await read_ledger(database_url)) == 4
 
@@ -233,28 +195,19 @@ async def test_a_router_that_is_told_to_stop_loses_no_row_and_agrees_with_the_tr
     double: ProviderDouble, database_url: str
 ) -> None:
     async with receive_otlp() as receiver:
-        port = free_port()
-        environment = os.environ | {
-            "ROUTER_PORT": str(port),
+        environment = {
             "ROUTER_LEDGER_INTERVAL_S": "600",
             "OPENAI_BASE_URL": double.openai_url,
             "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint,
             "DATABASE_URL": database_url,
             "REDIS_URL": "",
         }
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "services.router", env=environment
-        )
-        try:
-            await wait_for_listener(port)
-            client = remote(SERVICE, f"127.0.0.1:{port}")
+        async with run_service("router", SERVICE, **environment) as (process, client):
             answers = [
                 await client.generate(pb.GenerateRequest(prompt=prompt(f"Hello {number}")), call())
                 for number in range(5)
             ]
-            await client.close()
             assert await read_ledger(database_url) == []
-        finally:
             process.send_signal(signal.SIGTERM)
             status = await asyncio.wait_for(process.wait(), 30)
         spans = [span for span in receiver.spans if span.name.startswith("chat ")]

@@ -1,7 +1,6 @@
 """Decisions, outcomes and calibrations in a real PostgreSQL, from the answer to the policy."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 from shutil import copytree
@@ -9,8 +8,6 @@ from typing import Any
 
 import psycopg
 import pytest
-import pytest_asyncio
-from psycopg.rows import dict_row
 from typer.testing import CliRunner
 
 from quartet.common.v1 import message_pb2 as message
@@ -21,6 +18,7 @@ from services.kit.errors import FailedPrecondition, NotFound
 from services.kit.testing import client_of
 from services.router.settings import Settings
 from services.router.wiring import build
+from tests.databases import read_rows
 from tests.doubles.provider import ProviderDouble
 
 SERVICE = "quartet.router.v1.RouterService"
@@ -39,17 +37,6 @@ def call(tenant: str = "acme") -> Call:
 def prompt(text: str) -> pb.Prompt:
     turn = message.Message(role=message.ROLE_USER, parts=[message.Part(text=text)])
     return pb.Prompt(messages=[turn], target=pb.Target(route="complex"), input_tokens=10)
-
-
-async def read(database_url: str, statement: str) -> list[dict[str, Any]]:
-    async with await psycopg.AsyncConnection.connect(database_url, row_factory=dict_row) as connection:
-        return await (await connection.execute(statement.encode())).fetchall()
-
-
-@pytest_asyncio.fixture
-async def double() -> AsyncIterator[ProviderDouble]:
-    async with ProviderDouble() as double:
-        yield double
 
 
 @pytest.fixture
@@ -78,14 +65,14 @@ async def test_a_choice_between_tiers_is_written_down_with_its_shadow(
         async with aclosing(router.stream_generate(request, call())) as events:
             heard = [event async for event in events]
         assert heard[0].decision.policy == "save 0.9: cheaper"
-    rows = await read(database_url, "select * from router.decisions order by time")
+    rows = await read_rows(database_url, "select * from router.decisions order by time")
     assert [(row["tenant"], row["route"], row["model"]) for row in rows] == [
         ("acme", "complex", "gpt-6-luna")
     ] * 2
     assert {row["tier"] for row in rows} == {"cheaper"}
     assert all(row["trace_id"] == TRACE and row["shadow"] for row in rows)
     assert all(row["strong_micro_usd"] > row["cheaper_micro_usd"] for row in rows)
-    ledger = await read(database_url, "select cost_micro_usd, baseline_micro_usd from router.ledger")
+    ledger = await read_rows(database_url, "select cost_micro_usd, baseline_micro_usd from router.ledger")
     assert all(row["baseline_micro_usd"] > row["cost_micro_usd"] for row in ledger)
 
 
@@ -110,7 +97,7 @@ async def test_a_word_on_an_answer_is_kept_and_the_last_one_counts(
         with pytest.raises(NotFound) as caught:
             await router.record_outcome(pb.RecordOutcomeRequest(trace_id=TRACE, score=1), call("other"))
     assert caught.value.reason == "TRACE_NOT_FOUND"
-    rows = await read(database_url, "select tenant, score from router.outcomes")
+    rows = await read_rows(database_url, "select tenant, score from router.outcomes")
     assert [(row["tenant"], row["score"]) for row in rows] == [("acme", 0.9)]
 
 
@@ -120,7 +107,7 @@ async def test_a_calibration_from_outcomes_changes_what_a_running_router_decides
     async with build(settings) as (binding,), client_of("remote", SERVICE, binding.service) as router:
         decision = (await router.generate(pb.GenerateRequest(prompt=prompt(HARD)), call())).decision
         await router.record_outcome(pb.RecordOutcomeRequest(trace_id=TRACE, score=0), call())
-        (noted,) = await read(database_url, "select * from router.decisions")
+        (noted,) = await read_rows(database_url, "select * from router.decisions")
         assert decision.policy.startswith("save 0.9")
         # Ten thousand more answers of the cheaper tier were wrong, and ten thousand of the strong one right.
         async with await psycopg.AsyncConnection.connect(database_url) as connection:
@@ -140,10 +127,10 @@ async def test_a_calibration_from_outcomes_changes_what_a_running_router_decides
         runner = CliRunner(env={"DATABASE_URL": database_url})
         shown = await asyncio.to_thread(runner.invoke, app, ["router", "calibrate", "--dry-run"])
         assert (shown.exit_code, "20,001 outcomes" in shown.output) == (0, True), shown.output
-        assert not await read(database_url, "select from router.calibrations")
+        assert not await read_rows(database_url, "select from router.calibrations")
         written = await asyncio.to_thread(runner.invoke, app, ["router", "calibrate"])
         assert (written.exit_code, "written" in written.output) == (0, True), written.output
-        (row,) = await read(database_url, "select outcomes, bins from router.calibrations")
+        (row,) = await read_rows(database_url, "select outcomes, bins from router.calibrations")
         assert row["outcomes"] == 20_001
         async with asyncio.timeout(10):
             while True:
@@ -164,7 +151,7 @@ async def compare_until(router: Any, *, decisions: int) -> list[pb.PolicyCompari
 
 async def shadow_of(router: Any, asked: pb.Prompt, database_url: str) -> str:
     await router.generate(pb.GenerateRequest(prompt=asked), call())
-    rows = await read(
+    rows = await read_rows(
         database_url, "select shadow from router.decisions where model <> 'm' order by time desc limit 1"
     )
     return str(rows[0]["shadow"])

@@ -61,6 +61,15 @@ def ask_anthropic(request: pytest.FixtureRequest, anthropic_client: anthropic.As
     return ask
 
 
+async def refusal(provider: ProviderDouble, ask: Ask, model: str, fault: int, raised: type[Exception]) -> Any:
+    """What the SDK makes of a vendor's refusal, which has the vendor's words."""
+    refused = Fault(status=fault, message="Vendor's words", retry_after_s=30)
+    provider.script(match=model, fault=refused, times=None)
+    with pytest.raises(raised, match="Vendor's words") as caught:
+        await ask(model)
+    return caught.value
+
+
 async def make_key(suite: Suite, *scopes: str) -> str:
     options = [word for scope in scopes for word in ("--scope", scope)]
     made = await suite.quartet("keys", "create", "narrow", *options, "--json")
@@ -89,15 +98,10 @@ async def test_a_vendor_s_refusal_is_openai_s_exception(
 ) -> None:
     way = OPENAI_WAYS.index(request.node.callspec.params["ask_openai"])
     model = SICK_OPENAI[fault][way] if fault in SICK_OPENAI else OPENAI_MODEL
-    provider.script(
-        match=model, fault=Fault(status=fault, message="Vendor's words", retry_after_s=30), times=None
-    )
-    with pytest.raises(raised, match="Vendor's words") as caught:
-        await ask_openai(model)
-    assert caught.value.status_code == status
-    assert caught.value.type == kind
-    assert caught.value.code
-    assert caught.value.request_id == caught.value.response.headers["x-request-id"]
+    error = await refusal(provider, ask_openai, model, fault, raised)
+    assert (error.status_code, error.type) == (status, kind)
+    assert error.code
+    assert error.request_id == error.response.headers["x-request-id"]
 
 
 @pytest.mark.parametrize(
@@ -122,15 +126,9 @@ async def test_a_vendor_s_refusal_is_anthropic_s_exception(
 ) -> None:
     way = ANTHROPIC_WAYS.index(request.node.callspec.params["ask_anthropic"])
     model = SICK_ANTHROPIC[fault][way] if fault in SICK_ANTHROPIC else ANTHROPIC_MODEL
-    provider.script(
-        match=model, fault=Fault(status=fault, message="Vendor's words", retry_after_s=30), times=None
-    )
-    with pytest.raises(raised, match="Vendor's words") as caught:
-        await ask_anthropic(model)
-    assert caught.value.status_code == status
-    body: Any = caught.value.body
-    assert body["error"]["type"] == kind
-    assert caught.value.request_id == body["request_id"] != ""
+    error = await refusal(provider, ask_anthropic, model, fault, raised)
+    assert (error.status_code, error.body["error"]["type"]) == (status, kind)
+    assert error.request_id == error.body["request_id"] != ""
 
 
 async def test_keys_that_are_wrong_or_too_narrow(

@@ -69,29 +69,31 @@ def write_annotations(citations: Iterable[message_pb2.Citation]) -> list[dict[st
     """Citations as their provider made them, else in the shape of OpenAI's own; ours stand beside it."""
     return [
         read_extra(citation.extra, OPENAI)
-        or {
-            "type": "url_citation",
-            "url_citation": {
-                "start_index": citation.answer_start_char,
-                "end_index": citation.answer_end_char,
-                "title": citation.title,
-                "url": address_of(citation),
-                "document_id": citation.document_id,
-                "source": citation.source,
-                "chunk_id": citation.chunk_id,
-                "collection": citation.collection,
-                "quote": citation.quote,
-                "start_char": citation.start_char,
-                "end_char": citation.end_char,
-                "score": citation.score,
-                "index": citation.index,
-            },
-        }
+        or {"type": "url_citation", "url_citation": write_citation(citation)}
         for citation in citations
     ]
 
 
-def address_of(citation: message_pb2.Citation) -> str:
+def write_citation(citation: message_pb2.Citation) -> dict[str, Any]:
+    """What is cited, where, and in which part of the answer."""
+    return {
+        "start_index": citation.answer_start_char,
+        "end_index": citation.answer_end_char,
+        "title": citation.title,
+        "url": _address_of(citation),
+        "document_id": citation.document_id,
+        "source": citation.source,
+        "chunk_id": citation.chunk_id,
+        "collection": citation.collection,
+        "quote": citation.quote,
+        "start_char": citation.start_char,
+        "end_char": citation.end_char,
+        "score": citation.score,
+        "index": citation.index,
+    }
+
+
+def _address_of(citation: message_pb2.Citation) -> str:
     """Where what is cited can be read: a document of ours, else the provider's source."""
     return f"/api/v1/documents/{citation.document_id}" if citation.document_id else citation.source
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from quartet.common.v1 import generation_pb2, message_pb2
 from services.gateway.adapters.extras import OPENAI, read_extra
-from services.gateway.adapters.openai.response import address_of, read_chunk
+from services.gateway.adapters.openai.response import read_chunk, write_citation
 from services.gateway.adapters.openai.responses_input import seal
 from services.gateway.domain.headers import Head
 
@@ -117,22 +117,7 @@ def write_annotation(citation: message_pb2.Citation) -> dict[str, Any]:
     if own := read_extra(citation.extra, OPENAI):
         nested = own.pop(str(own.get("type")), {})
         return {**own, **nested}
-    return {
-        "type": "url_citation",
-        "start_index": citation.answer_start_char,
-        "end_index": citation.answer_end_char,
-        "title": citation.title,
-        "url": address_of(citation),
-        "document_id": citation.document_id,
-        "source": citation.source,
-        "chunk_id": citation.chunk_id,
-        "collection": citation.collection,
-        "quote": citation.quote,
-        "start_char": citation.start_char,
-        "end_char": citation.end_char,
-        "score": citation.score,
-        "index": citation.index,
-    }
+    return {"type": "url_citation", **write_citation(citation)}
 
 
 def write_usage(usage: generation_pb2.Usage) -> dict[str, Any]:

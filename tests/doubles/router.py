@@ -25,6 +25,7 @@ class FakeRouter:
         self.answer = answer
         self.prompts: list[pb.Prompt] = []
         self.embedded: list[str] = []
+        self.embed_requests: list[pb.EmbedRequest] = []
         self.embed_failures: list[QuartetError] = []
 
     async def generate(self, request: pb.GenerateRequest, call: Call) -> pb.GenerateResponse:
@@ -51,6 +52,7 @@ class FakeRouter:
         if request.model not in {"", MODEL, "minilm"}:
             raise NotFound(f"there is no model {request.model!r}", reason="MODEL_NOT_FOUND")
         self.embedded.extend(request.texts)
+        self.embed_requests.append(request)
         return pb.EmbedResponse(
             vectors=embed_by_hash(request.texts).tobytes(),
             dimension=DIMENSION,

@@ -43,6 +43,17 @@ async def test_a_question_is_answered_with_a_citation_that_resolves(database_url
     assert prompt.messages[0].role == message_pb2.ROLE_SYSTEM
 
 
+async def test_what_the_caller_says_of_caches_reaches_every_call(database_url: str) -> None:
+    router = FakeRouter()
+    asked = ask(LIGHT)
+    asked.cache_control = "no-store"
+    async with pipeline_service(database_url, router) as service:
+        await ingest(service, {"sun.txt": SUN})
+        await service.run(pb.RunRequest(input=asked), make_call())
+    assert [prompt.cache_control for prompt in router.prompts] == ["no-store"]
+    assert router.embed_requests[-1].cache_control == "no-store"
+
+
 async def test_a_stream_brings_stages_and_words_and_ends_with_the_whole_answer(database_url: str) -> None:
     async with pipeline_service(database_url, FakeRouter()) as service:
         await ingest(service, {"sun.txt": SUN})

@@ -205,3 +205,16 @@ async def test_what_a_vector_takes_of_redis_is_about_what_is_counted(
         await vectors.keep("a tenant of usual length", items, ttl_s=60, max_tenant_bytes=10**9)
         taken = (int((await redis.info("memory"))["used_memory_dataset"]) - before) / 500
     assert taken == pytest.approx(1540 + OVERHEAD_BYTES, rel=0.25)
+
+
+async def test_a_redis_that_is_nearly_full_is_not_filled_up(vectors: RedisVectors, redis_url: str) -> None:
+    async with Redis.from_url(redis_url) as redis:
+        before = (await redis.config_get("maxmemory"))["maxmemory"] or "0"
+        used = int((await redis.info("memory"))["used_memory"])
+        await redis.config_set("maxmemory", round(used * 1.2))
+        try:
+            for name in ("first", "second"):
+                await vectors.keep("acme", {name: bytes(100)}, ttl_s=60, max_tenant_bytes=10**6)
+        finally:
+            await redis.config_set("maxmemory", before)
+    assert await vectors.find("acme", ["first", "second"]) == [bytes(100), None]

@@ -244,6 +244,7 @@ def _pipeline_input(
         messages=prompt.messages,
         spec=prompt.spec,
         budget=prompt.budget,
+        cache_control=prompt.cache_control,
     )
 
 

@@ -52,13 +52,17 @@ class Embedder:
         call: Call,
         timeout_s: float,
         budget: generation_pb2.Budget | None = None,
+        cache_control: str = "",
     ) -> Embedded:
         """Vectors of at least one text; errors are the router's. `timeout_s` bounds each call of 64 texts."""
         rows: list[NDArray[np.float32]] = []
         usage = generation_pb2.Usage()
         for start in range(0, len(texts), BATCH_TEXTS):
             request = router_pb2.EmbedRequest(
-                model=model, texts=texts[start : start + BATCH_TEXTS], budget=budget
+                model=model,
+                texts=texts[start : start + BATCH_TEXTS],
+                budget=budget,
+                cache_control=cache_control,
             )
             response = await self._router.embed(request, call.outgoing(timeout_s=timeout_s))
             batch = np.frombuffer(response.vectors, dtype="<f4").reshape(-1, response.dimension)

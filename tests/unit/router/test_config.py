@@ -70,12 +70,12 @@ def test_a_bad_file_of_models_is_refused_with_line_and_reason(
 @pytest.mark.parametrize(
     ("for_all", "own", "kept"),
     [
-        ("", "", (604800, 64)),
+        ("", "", (604800, 16)),
         ("embedding_cache: off", "", None),
         ("embedding_cache: {ttl_s: 60, max_tenant_mib: 2}", "", (60, 2)),
         ("embedding_cache: {ttl_s: 60, max_tenant_mib: 2}", "    cache: off", None),
         ("embedding_cache: {ttl_s: 60, max_tenant_mib: 2}", "    cache: {ttl_s: 5}", (5, 2)),
-        ("embedding_cache: off", "    cache: {ttl_s: 5}", (5, 64)),
+        ("embedding_cache: off", "    cache: {ttl_s: 5}", (5, 16)),
     ],
 )
 def test_vectors_are_kept_unless_the_file_says_otherwise(

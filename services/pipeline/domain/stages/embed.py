@@ -26,6 +26,7 @@ class EmbedStage:
             call=work.call,
             timeout_s=self._settings.timeout_s,
             budget=work.input.budget,
+            cache_control=work.input.cache_control,
         )
         if work.collection and embedded.vectors.shape[1] != work.collection.dimension:
             raise Internal(

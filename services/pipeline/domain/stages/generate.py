@@ -73,6 +73,7 @@ class GenerateStage:
             prompt.budget.CopyFrom(work.input.budget)
         prompt.run_id = work.input.run_id
         prompt.idempotency_key = work.input.idempotency_key
+        prompt.cache_control = work.input.cache_control
         return prompt
 
     def _take(self, work: Work, completion: generation_pb2.Completion) -> None:

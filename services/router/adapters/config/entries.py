@@ -83,7 +83,7 @@ class VectorCache(Strict):
 class EmbeddingCache(VectorCache):
     """How long all models' vectors are kept, and how many."""
 
-    max_tenant_mib: Annotated[int, Field(ge=1, le=1024 * 1024)] = 64
+    max_tenant_mib: Annotated[int, Field(ge=1, le=1024 * 1024)] = 16
 
 
 class ModelEntry(Strict):

@@ -1,5 +1,7 @@
 """Vectors of texts in Redis, each under its tenant's hash tag, and for each tenant no more than its share."""
 
+import logging
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,6 +12,10 @@ from services.router.adapters.redis.guard import Guard
 WRITE_TIMEOUT_S = 0.5
 TEXTS_PER_TIMEOUT = 256
 """A request of many texts may take longer: its vectors are megabytes."""
+MOST_FULL = 0.75
+"""Share of Redis' memory above which no more is kept: accounts and limits need the rest."""
+FULL_S = 10.0
+"""How long nothing is kept then."""
 OVERHEAD_BYTES = 350
 """Of a key and of its place in the queue, beside the vector itself; by MEMORY USAGE of Redis 6.2."""
 
@@ -20,7 +26,7 @@ _BOUND = """
 local most, ttl, size = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local now = tonumber(redis.call('TIME')[1])
 local bytes = tonumber(redis.call('GET', KEYS[2])) or 0
-for place = 4, #ARGV do
+for place = 5, #ARGV do
   redis.call('RPUSH', KEYS[1], string.format('%d %d %s', now + ttl, size, ARGV[place]))
   bytes = bytes + size
 end
@@ -38,7 +44,15 @@ redis.call('SET', KEYS[2], string.format('%d', bytes))
 local lasts = math.max(ttl, redis.call('TTL', KEYS[1]))
 redis.call('EXPIRE', KEYS[1], lasts)
 redis.call('EXPIRE', KEYS[2], lasts)
+local memory = redis.call('INFO', 'memory')
+local most_memory = tonumber(memory:match('maxmemory:(%d+)'))
+local used = tonumber(memory:match('used_memory:(%d+)'))
+if most_memory > 0 and used > most_memory * tonumber(ARGV[4]) then return 1 end
+return 0
 """
+
+
+log = logging.getLogger(__name__)
 
 
 class RedisVectors:
@@ -58,6 +72,7 @@ class RedisVectors:
             max_connections=64,
         )
         self._bound = self._redis.register_script(_BOUND)
+        self._full_until = 0.0
 
     async def close(self) -> None:
         """Closes the connections."""
@@ -73,6 +88,8 @@ class RedisVectors:
         self, tenant: str, items: Mapping[str, bytes], *, ttl_s: int, max_tenant_bytes: int
     ) -> None:
         """Keeps items in one pipeline, which makes room for them, too; all are of one size."""
+        if time.monotonic() < self._full_until:
+            return
         keys = {_key(tenant, name): data for name, data in items.items()}
         size = OVERHEAD_BYTES + max(map(len, items.values()))
         async with (
@@ -82,9 +99,12 @@ class RedisVectors:
             for key, data in keys.items():
                 pipe.set(key, data, ex=ttl_s)
             queue = f"quartet:{{{tenant}}}:vectors"
-            arguments: tuple[str | int, ...] = (max_tenant_bytes, ttl_s, size, *keys)
+            arguments: tuple[str | float, ...] = (max_tenant_bytes, ttl_s, size, MOST_FULL, *keys)
             await self._bound(keys=[queue, f"{queue}:bytes"], args=arguments, client=pipe)
-            await pipe.execute()
+            *_, is_full = await pipe.execute()
+        if is_full:
+            log.warning("Redis is nearly full: no vectors are kept for a while")
+            self._full_until = time.monotonic() + FULL_S
 
 
 def _scale(timeout_s: float, texts: int) -> float:

@@ -54,7 +54,6 @@ servers:
     kind: bedrock
     base_url: {url}
     region: {aws_region}
-    {bedrock}
     models:
       - {{id: bedrock/haiku, upstream: "eu.anthropic.claude-haiku-5-5-v1:0", {figures}}}
   - name: vertex-eu
@@ -62,7 +61,6 @@ servers:
     base_url: {url}/v1
     region: {google_region}
     project: {google_project}
-    {vertex}
     models:
       - {{id: vertex/haiku, upstream: claude-haiku-4-5@20251001, {figures}}}
 """
@@ -75,8 +73,8 @@ SECRETS = {
 """All but Google's, which holds the double's address."""
 
 
-def write_config(folder: Path, url: str, *, bedrock: str = "", vertex: str = "") -> Path:
-    """The clouds' models and the local one; `bedrock` and `vertex` are a line more of each server."""
+def write_config(folder: Path, url: str) -> Path:
+    """The clouds' models, the local one, and one that is at its vendor's and in a cloud."""
     servers = _SERVERS.format(
         url=url,
         azure_version=clouds.AZURE_VERSION,
@@ -84,8 +82,6 @@ def write_config(folder: Path, url: str, *, bedrock: str = "", vertex: str = "")
         google_region=clouds.GOOGLE_REGION,
         google_project=clouds.GOOGLE_PROJECT,
         figures=_FIGURES,
-        bedrock=bedrock,
-        vertex=vertex,
     )
     (folder / "models.yaml").write_text(_MODELS + servers, encoding="utf-8")
     (folder / "routes.yaml").write_text(_ROUTES, encoding="utf-8")
@@ -97,8 +93,6 @@ async def open_service(
     folder: Path,
     double: ProviderDouble,
     *,
-    bedrock: str = "",
-    vertex: str = "",
     secrets: dict[str, str] | None = None,
     **settings: Any,
 ) -> AsyncIterator[Binding]:
@@ -107,7 +101,7 @@ async def open_service(
     Args:
         secrets: In place of the right ones.
     """
-    write_config(folder, double.url, bedrock=bedrock, vertex=vertex)
+    write_config(folder, double.url)
     account = folder / "account.json"
     account.write_text(double.clouds.service_account(double.url), encoding="utf-8")
     environment = {"GOOGLE_CREDENTIALS_FILE": str(account), **SECRETS, **(secrets or {})}

@@ -81,7 +81,9 @@ async def test_a_refusal_has_the_type_that_fits_and_the_cloud_s_words(
     reason: str,
 ) -> None:
     headers = {"location": f"{double.url}/elsewhere"}
-    double.script(fault=Fault(status=status, message="so it is", headers=headers), times=None)
+    double.script(
+        fault=Fault(status=status, message="so it is", headers=headers, retry_after_s=0.01), times=None
+    )
     with pytest.raises(kind, match="so it is") as caught:
         await generate(router, ask("Count.", model=model))
     assert caught.value.reason == reason

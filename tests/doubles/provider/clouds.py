@@ -71,6 +71,8 @@ class Clouds:
             (_VERTEX, Door(wire=VertexWire(), enter=self._enter_vertex)),
         )
         self.tokens_given = 0
+        self.token_s = 3599
+        """How long a token of Google's is said to be good."""
 
     def find(self, path: str) -> Door | None:
         """The door at a path."""
@@ -107,15 +109,11 @@ class Clouds:
         token = secrets.token_urlsafe()
         self._tokens.add(token)
         self.tokens_given += 1
-        return {"access_token": token, "expires_in": 3599, "token_type": "Bearer"}
+        return {"access_token": token, "expires_in": self.token_s, "token_type": "Bearer"}
 
     def accept_token(self, token: str) -> None:
         """Lets a token in that was not given out here."""
         self._tokens.add(token)
-
-    def forget_tokens(self) -> None:
-        """All tokens are wrong from here on."""
-        self._tokens.clear()
 
     @cached_property
     def _key(self) -> rsa.RSAPrivateKey:

@@ -166,6 +166,13 @@ def test_a_cloud_that_cannot_be_called_is_refused_with_line_and_reason(
     assert reason in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["openai", "east"])
+def test_a_server_s_name_is_its_own(tmp_path: Path, name: str) -> None:
+    path = write(tmp_path, MODELS + CLOUD.replace("name: eu", f"name: {name}"))
+    with pytest.raises(SettingsError, match=f":16: servers.1.name: '{name}' is taken"):
+        read_models(path)
+
+
 def test_the_shipped_routes_are_four_with_their_limits(catalogue: Catalogue) -> None:
     table = read_routes(Path("config/routes.yaml"), catalogue)
     assert {route.name: route.max_output_tokens for route in table} == {

@@ -58,11 +58,13 @@ def read_models(path: Path) -> tuple[Catalogue, tuple[Server, ...]]:
     for index, entry in enumerate(content.models):
         locations.append(("models", index))
         models.append(_model(entry, entry.provider, DIALECTS[entry.provider], content, source, locations[-1]))
+    names = set(DIALECTS)
     for number, server in enumerate(content.servers):
-        if server.name in DIALECTS:
+        if server.name in names:
             raise source.fault(
-                ("servers", number, "name"), f"{server.name!r} is taken by a built-in provider"
+                ("servers", number, "name"), f"{server.name!r} is taken by another server or a vendor"
             )
+        names.add(server.name)
         for index, own in enumerate(server.models):
             locations.append(("servers", number, "models", index))
             models.append(_model(own, server.name, server.speaks, content, source, locations[-1]))

@@ -14,7 +14,12 @@ from services.router.adapters.http.connection import MAX_HEAD_BYTES, Connection,
 
 HAPPY_EYEBALLS_S = 0.25
 """How long one address family is waited for before the other is tried, as RFC 8305 advises."""
-PROBE_AFTER_S, PROBE_EVERY_S, MAX_PROBES = 60, 60, 5
+PROBES = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 60),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 5),
+)
 """TCP's own signs of life: an answer may take minutes, and silent connections are forgotten on the way."""
 
 
@@ -152,7 +157,5 @@ def _pass_over(_: Connection) -> None:
 
 
 def _probe(connected: socket.socket) -> None:
-    connected.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, PROBE_AFTER_S)
-    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, PROBE_EVERY_S)
-    connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, MAX_PROBES)
+    for option in PROBES:
+        connected.setsockopt(*option)

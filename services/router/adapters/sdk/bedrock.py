@@ -1,7 +1,7 @@
 """Anthropic's models in Amazon Bedrock, by Anthropic's SDK and AWS's."""
 
-import asyncio
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import anthropic
@@ -13,6 +13,7 @@ from services.router.adapters.http.connection import CredentialsError
 from services.router.adapters.http.dialing import Egress
 from services.router.adapters.sdk.client import SdkClient, open_http, state_version
 from services.router.adapters.sdk.frames import AWS_EVENT_STREAM
+from services.router.adapters.sdk.lookup import Lookup
 from services.router.adapters.transport import COMMON_HEADERS
 
 OLDER_VERSION = "bedrock-2023-05-31"
@@ -60,17 +61,25 @@ class BedrockClient(SdkClient):
             status_error=anthropic.APIStatusError,
             connection_error=anthropic.APIConnectionError,
         )
-        self._session = boto3.Session(region_name=server.region) if credentials is None else None
+        self._chain: Lookup[AwsKeys] | None = None
+        if credentials is None:
+            self._chain = Lookup(partial(_find_keys, boto3.Session(region_name=server.region)))
         # Set here, since the SDK would take what its constructor is not told from the environment.
         self._client.api_key = credentials if isinstance(credentials, str) else None
         if isinstance(credentials, AwsKeys):
             self._sign_with(credentials)
 
+    async def close(self) -> None:
+        """Closes the connections, and ends the waiting for keys."""
+        if self._chain is not None:
+            await self._chain.close()
+        await super().close()
+
     async def _prepare(self, body: dict[str, Any], headers: dict[str, str]) -> None:
         state_version(body, headers, older=OLDER_VERSION)
-        if self._session is not None:
+        if self._chain is not None:
             try:
-                self._sign_with(await asyncio.to_thread(_find_keys, self._session))
+                self._sign_with(await self._chain.ask())
             except BotoCoreError as error:
                 raise CredentialsError(f"AWS's own chain finds no keys: {error}") from None
 

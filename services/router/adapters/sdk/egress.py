@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 import httpx2
 
 from services.router.adapters.http.client import IDLE_S, MAX_CONNECTIONS, MAX_IDLE
-from services.router.adapters.http.dialing import Egress
+from services.router.adapters.http.dialing import PROBES, Egress
 from services.router.adapters.transport import MAX_REFUSAL_BYTES
 
 
@@ -60,5 +60,9 @@ def _open(proxy: str | None) -> httpx2.AsyncHTTPTransport:
         max_connections=MAX_CONNECTIONS, max_keepalive_connections=MAX_IDLE, keepalive_expiry=IDLE_S
     )
     return httpx2.AsyncHTTPTransport(
-        verify=ssl.create_default_context(), trust_env=False, limits=limits, proxy=proxy
+        verify=ssl.create_default_context(),
+        trust_env=False,
+        limits=limits,
+        proxy=proxy,
+        socket_options=PROBES,
     )

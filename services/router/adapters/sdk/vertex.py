@@ -1,6 +1,5 @@
 """Anthropic's models in Google's Vertex AI, by Anthropic's SDK and Google's."""
 
-import asyncio
 import json
 from collections.abc import Callable
 from functools import partial
@@ -18,6 +17,7 @@ from services.router.adapters.config.servers import VertexServer
 from services.router.adapters.http.connection import CredentialsError
 from services.router.adapters.http.dialing import Egress, UnreachableError
 from services.router.adapters.sdk.client import SdkClient, open_http, state_version
+from services.router.adapters.sdk.lookup import Lookup
 from services.router.adapters.transport import COMMON_HEADERS
 
 SCOPES = ("https://www.googleapis.com/auth/cloud-platform",)
@@ -31,46 +31,32 @@ class GoogleTokens:
     """Access tokens of one account, made anew some minutes before their end.
 
     Args:
-        load: Finds the account; may block, as all of Google's library does: it runs in a thread.
+        load: Finds the account; may block.
     """
 
     def __init__(self, load: Callable[[], Credentials]) -> None:
         self._load = load
         self._credentials: Credentials | None = None
-        self._renewing: asyncio.Task[Credentials] | None = None
+        self._lookup = Lookup(self._refresh)
 
     async def find(self) -> str:
         """A token that is good; raises UnreachableError or CredentialsError."""
         credentials = self._credentials
         if credentials is None or not credentials.valid:
-            if self._renewing is None:
-                self._renewing = asyncio.create_task(self._renew())
-                self._renewing.add_done_callback(self._end_renewal)
-            # One renewal serves all who wait for it, also when the first of them leaves.
-            credentials = await asyncio.shield(self._renewing)
+            try:
+                credentials = self._credentials = await self._lookup.ask()
+            except TransportError as error:
+                raise UnreachableError(f"no access token: {error}") from None
+            except GoogleAuthError as error:
+                raise CredentialsError(f"no access token: {error}") from None
         return str(credentials.token)
 
     async def close(self) -> None:
-        """Waits no longer for a token."""
-        if self._renewing is not None:
-            self._renewing.cancel()
-            await asyncio.gather(self._renewing, return_exceptions=True)
+        """Ends the waiting for a token."""
+        await self._lookup.close()
 
-    def _end_renewal(self, renewal: asyncio.Task[Credentials]) -> None:
-        self._renewing = None
-        if not renewal.cancelled() and renewal.exception() is None:
-            self._credentials = renewal.result()
-
-    async def _renew(self) -> Credentials:
-        try:
-            return await asyncio.to_thread(self._refresh, self._credentials)
-        except TransportError as error:
-            raise UnreachableError(f"no access token: {error}") from None
-        except GoogleAuthError as error:
-            raise CredentialsError(f"no access token: {error}") from None
-
-    def _refresh(self, credentials: Credentials | None) -> Credentials:
-        credentials = credentials or self._load()
+    def _refresh(self) -> Credentials:
+        credentials = self._credentials or self._load()
         credentials.refresh(partial(Request(), timeout=TOKEN_TIMEOUT_S))  # type: ignore[no-untyped-call]
         return credentials
 
@@ -107,7 +93,7 @@ class VertexClient(SdkClient):
         self._credentials = credentials
 
     async def close(self) -> None:
-        """Closes the connections, and waits no longer for a token."""
+        """Closes the connections, and ends the waiting for a token."""
         if isinstance(self._credentials, GoogleTokens):
             await self._credentials.close()
         await super().close()

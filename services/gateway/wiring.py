@@ -75,6 +75,7 @@ from services.kit.binding import Binding
 from services.kit.client import local, remote
 from services.kit.errors import QuartetError
 from services.kit.settings import SettingsError
+from services.kit.tasks import end
 
 ROUTER = router_pb2.DESCRIPTOR.services_by_name["RouterService"].full_name
 PIPELINE = pipeline_pb2.DESCRIPTOR.services_by_name["PipelineService"].full_name
@@ -125,7 +126,7 @@ async def build(settings: Settings, peers: Mapping[str, object] = {}) -> AsyncIt
         if settings.audit_retention_days is not None:
             watches["audit"] = _prune(audit, timedelta(days=settings.audit_retention_days))
         for name, watch in watches.items():
-            stack.push_async_callback(_end, asyncio.create_task(watch, name=name))
+            stack.push_async_callback(end, asyncio.create_task(watch, name=name))
         router = peer(ROUTER, settings.router_address)
         models = Models(router)
         stack.push_async_callback(models.close)
@@ -269,11 +270,6 @@ def _tenant_entries(settings: Settings, stack: AsyncExitStack) -> TenantEntries 
 
 def _capacity(settings: Settings) -> Capacity:
     return Capacity(Bounds(least=settings.min_calls, most=settings.max_calls), telemetry.meter())
-
-
-async def _end(task: "asyncio.Task[None]") -> None:
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)
 
 
 async def _open_response_log(settings: Settings, stack: AsyncExitStack) -> ResponseLog | None:

@@ -11,6 +11,7 @@ from services.kit.binding import Binding, Rpc
 from services.kit.call import Call, header_text
 from services.kit.errors import Cancelled, QuartetError, Unimplemented, from_proto
 from services.kit.execution import Execution
+from services.kit.tasks import end
 from services.kit.tracing import start_local_span
 from services.kit.validation import validate
 
@@ -81,8 +82,7 @@ class _Incoming:
         finally:
             if not begun:
                 _receive_headers(served, call)
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await end(task)
 
     def _admit(self, call: Call) -> Call:
         call.remaining_s()

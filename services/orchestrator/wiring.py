@@ -3,15 +3,15 @@ from collections.abc import AsyncIterator, Coroutine, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from redis.asyncio import Redis
-
 from quartet.orchestrator.v1 import orchestrator_pb2 as _orchestrator  # noqa: F401 - registers the contract
 from quartet.pipeline.v1 import pipeline_pb2 as _pipeline  # noqa: F401 - as above
 from quartet.router.v1 import router_pb2 as _router  # noqa: F401 - as above
 from services.kit.accounts.store import Accounts
 from services.kit.binding import Binding
 from services.kit.client import local, remote
+from services.kit.redis_client import open_redis
 from services.kit.settings import SettingsError
+from services.kit.tasks import end
 from services.orchestrator.adapters.dbos.engine import DbosExecutor
 from services.orchestrator.adapters.dbos.takeover import Takeover
 from services.orchestrator.adapters.postgres.executors import PostgresExecutors
@@ -22,7 +22,6 @@ from services.orchestrator.domain.acting import Actor
 from services.orchestrator.domain.course import Course
 from services.orchestrator.domain.planning import Planning
 from services.orchestrator.domain.removal import Removal
-from services.orchestrator.domain.tasks import end
 from services.orchestrator.domain.watch import Watch
 from services.orchestrator.ports import Deltas
 from services.orchestrator.service import OrchestratorService
@@ -107,9 +106,9 @@ def _deltas(settings: Settings, stack: AsyncExitStack) -> Deltas:
     if not settings.redis_url:
         return NoDeltas()
     timeout_s = settings.redis_timeout_s
-    redis = Redis.from_url(settings.redis_url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s)
+    redis = open_redis(settings.redis_url, connect_timeout_s=timeout_s)
     stack.push_async_callback(redis.aclose)
-    return RedisDeltas(redis)
+    return RedisDeltas(redis, timeout_s=timeout_s)
 
 
 def _run_beside(stack: AsyncExitStack, work: Coroutine[Any, Any, None]) -> None:

@@ -11,6 +11,7 @@ from quartet.router.v1 import router_pb2
 from services.kit import telemetry
 from services.kit.binding import Binding
 from services.kit.errors import Unavailable
+from services.kit.tasks import end
 from services.router.adapters.config.models import read_models
 from services.router.adapters.config.routes import read_routes
 from services.router.adapters.metered import Instruments
@@ -34,7 +35,6 @@ from services.router.settings import Settings
 from services.router.wiring_providers import Providers, breaker_policy, check_addresses
 from services.router.wiring_stores import (
     Database,
-    end_task,
     open_accounts,
     open_gate,
     open_once,
@@ -97,7 +97,7 @@ async def build(
             calibrating = asyncio.create_task(
                 _keep_calibrated(decider, database.outcomes, settings.calibration_interval_s)
             )
-            stack.push_async_callback(end_task, calibrating)
+            stack.push_async_callback(end, calibrating)
         drawing = Drawing(await open_accounts(settings, stack))
         service = RouterService(
             catalogue=catalogue,

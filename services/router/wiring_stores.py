@@ -10,6 +10,7 @@ from psycopg_pool import AsyncConnectionPool
 
 from services.kit import telemetry
 from services.kit.accounts.store import Accounts
+from services.kit.tasks import end
 from services.router.adapters.metered import Instruments
 from services.router.adapters.minilm.embedder import MiniLMEmbedder
 from services.router.adapters.postgres.journal import DECISIONS, LEDGER, PostgresJournal
@@ -71,7 +72,7 @@ class Database:
         self.tenant_data = PostgresTenantData(pool)
         age = timedelta(days=self._settings.ledger_retention_days)
         retention = asyncio.create_task(PostgresRetention(pool, age).keep(), name="retention")
-        self._stack.push_async_callback(end_task, retention)
+        self._stack.push_async_callback(end, retention)
 
     def _journal(self, statement: str) -> PostgresJournal[Any]:
         settings = self._settings
@@ -159,9 +160,3 @@ def open_gate(settings: Settings, stack: AsyncExitStack) -> Gate:
     store = RedisLimits(settings.redis_url, timeout_s=settings.limits_timeout_s)
     stack.push_async_callback(store.close)
     return Gate(store, share=settings.limits_share)
-
-
-async def end_task(task: asyncio.Task[None]) -> None:
-    """Cancels a task and waits for its end."""
-    task.cancel()
-    await asyncio.gather(task, return_exceptions=True)

@@ -19,6 +19,7 @@ from services.kit import names
 from services.kit.call import Call
 from services.kit.errors import QuartetError, ResourceExhausted, Unavailable
 from services.kit.execution import Execution
+from services.kit.tasks import end
 
 if TYPE_CHECKING:
     from services.gateway.ports import ResponseStore
@@ -99,10 +100,7 @@ class ResponseLog:
 
     async def close(self) -> None:
         """Ends what is under way with an error."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(*self._tasks)
 
     async def _claim(self, ask: Ask, owner: str) -> bool:
         try:
@@ -149,8 +147,7 @@ class ResponseLog:
             failure = error
         finally:
             # Kept before its client sees the end: who asks again from then on finds it.
-            writing.cancel()
-            await asyncio.gather(writing, return_exceptions=True)
+            await end(writing)
             await writer.finish(failure, keep_s=ask.keep_s, keep_failure_s=KEEP_STREAM_S)
             await client.put(failure)
 

@@ -8,7 +8,6 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any
 
-from redis import asyncio as redis
 from redis.exceptions import (
     BusyLoadingError,
     ClusterDownError,
@@ -21,8 +20,10 @@ from redis.exceptions import (
 )
 
 from services.kit.accounts.account import AccountsUnavailableError
+from services.kit.redis_client import open_redis
+from services.kit.tasks import end
 
-SOCKET_TIMEOUT_S = 2.0
+TIMEOUT_S = 2.0
 REST_S = 1.0
 """After a failure nothing is asked for this long; then it is tried again."""
 MAX_MISSES = 3
@@ -64,9 +65,7 @@ class Commands:
     """
 
     def __init__(self, url: str, scripts: tuple[str, ...]) -> None:
-        self._redis: Any = redis.Redis.from_url(
-            url, socket_timeout=SOCKET_TIMEOUT_S, socket_connect_timeout=SOCKET_TIMEOUT_S, max_connections=4
-        )
+        self._redis: Any = open_redis(url, connect_timeout_s=TIMEOUT_S, max_connections=4)
         self._scripts = scripts
         self._shas = {script: hashlib.sha1(script.encode()).hexdigest() for script in scripts}  # noqa: S324
         self._waiting: deque[_Command] = deque()
@@ -122,8 +121,7 @@ class Commands:
         """Runs what waits, for a few seconds at most, and closes the connections."""
         await self.flush()
         if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
+            await end(self._task)
         await self._redis.aclose()
 
     def _wake(self) -> None:
@@ -164,7 +162,7 @@ class Commands:
             await self._load()
         for command in batch:
             command.was_sent = True
-        async with self._redis.pipeline(transaction=False) as pipe:
+        async with asyncio.timeout(TIMEOUT_S), self._redis.pipeline(transaction=False) as pipe:
             for command in batch:
                 pipe.evalsha(command.sha, 1, command.prefix, *command.arguments)
             answers = await pipe.execute(raise_on_error=False)
@@ -192,8 +190,9 @@ class Commands:
             self._rest(type(error).__name__)
 
     async def _load(self) -> None:
-        for script in self._scripts:
-            await self._redis.script_load(script)
+        async with asyncio.timeout(TIMEOUT_S):
+            for script in self._scripts:
+                await self._redis.script_load(script)
         self._is_loaded = True
 
     def _fail(self, batch: list[_Command], error: Exception) -> None:

@@ -16,6 +16,7 @@ from services.kit.accounts.account import (
 )
 from services.kit.accounts.commands import Commands
 from services.kit.accounts.scripts import CLOSE, DRAW, OPEN, RENEW, SETTLE
+from services.kit.tasks import end
 
 TTL_S = 60.0
 """An account that nobody renews is given up after this time, and what it reserved goes back."""
@@ -142,8 +143,7 @@ class Accounts:
     async def shut(self) -> None:
         """Books what waits, and closes the connections."""
         if self._renewing is not None:
-            self._renewing.cancel()
-            await asyncio.gather(self._renewing, return_exceptions=True)
+            await end(self._renewing)
         await self._commands.close()
 
     @property

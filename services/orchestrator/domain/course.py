@@ -10,6 +10,7 @@ from quartet.common.v1 import error_pb2, generation_pb2, run_pb2
 from services.kit import names, telemetry
 from services.kit.call import Call
 from services.kit.errors import Cancelled, QuartetError, Unavailable
+from services.kit.tasks import end
 from services.orchestrator.domain.acting import Actor
 from services.orchestrator.domain.loop import (
     Act,
@@ -22,7 +23,6 @@ from services.orchestrator.domain.loop import (
 from services.orchestrator.domain.planning import Planning
 from services.orchestrator.domain.progress import Progress
 from services.orchestrator.domain.synthesis import conclude
-from services.orchestrator.domain.tasks import end
 from services.orchestrator.ports import Charge, Durable, Journal, Outcome, Signals
 
 AGENT = "quartet"

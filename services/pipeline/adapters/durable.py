@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Self
 
 from dbos import DBOS, DBOSConfig, SetWorkflowID
 
+from services.kit.tasks import end
+
 if TYPE_CHECKING:
     from types import TracebackType
 
@@ -79,9 +81,7 @@ class DurableJobs:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(*self._tasks)
         loop = asyncio.get_running_loop()
         with ThreadPoolExecutor(1) as thread:
             await loop.run_in_executor(thread, lambda: DBOS.destroy(destroy_registry=True))

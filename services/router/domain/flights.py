@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 
 from services.kit.call import Call
 from services.kit.errors import DeadlineExceeded, QuartetError, Unavailable
+from services.kit.tasks import end
 
 T = TypeVar("T")
 OUT_OF_TIME = "the time given to this call is used up: allow more, or ask for less"
@@ -113,10 +114,7 @@ class Flights(Generic[T]):
 
     async def close(self) -> None:
         """Cancels what is under way."""
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(*self._tasks)
 
     async def _fly(self, flight: Flight[T], events: AsyncGenerator[T], finish: Finish[T]) -> None:
         try:

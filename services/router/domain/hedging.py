@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any, Generic, TypeVar
 
+from services.kit.tasks import end
 from services.router.domain.adaptation import ModelRequest
 from services.router.domain.fleet import Deployment
 
@@ -30,8 +31,7 @@ class Leg(Generic[T]):
 
     async def give_up(self) -> None:
         """Cancels the call down to its socket."""
-        self.task.cancel()
-        await asyncio.gather(self.task, return_exceptions=True)
+        await end(self.task)
         await self.resources.aclose()
 
 

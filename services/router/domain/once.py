@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from quartet.router.v1.router_pb2 import GenerateRequest, GenerateResponse
 from services.kit.call import Call
 from services.kit.errors import AlreadyExists, ResourceExhausted
+from services.kit.tasks import end
 from services.router.ports import AnswerStore, StoreUnavailableError
 
 log = logging.getLogger(__name__)
@@ -74,10 +75,7 @@ class Once:
 
     async def close(self) -> None:
         """Cancels what is under way."""
-        tasks = list(self._running.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(*self._running.values())
 
     async def _make_detached(
         self, make: Make, call: Call, key: str, fingerprint: str, owner: str
@@ -104,7 +102,7 @@ class Once:
             kept = await self._keep(call.tenant, key, fingerprint, response)
             return response
         finally:
-            renewal.cancel()
+            await end(renewal)
             if not kept:
                 await self._release(call.tenant, key, owner)
 

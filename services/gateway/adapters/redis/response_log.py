@@ -5,12 +5,10 @@ import hashlib
 from collections.abc import Awaitable, Mapping
 from typing import Any
 
-from redis import asyncio as redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from services.gateway.domain.response_entries import Entry, Kind, Slot, StoreUnavailableError, pack, unpack
+from services.kit.redis_client import open_redis
 
 READ_ENTRIES = 16
 MAX_CONNECTIONS = 32
@@ -59,15 +57,12 @@ class RedisResponseLog:
     """
 
     def __init__(self, url: str, *, claim_timeout_s: float) -> None:
-        pool = redis.BlockingConnectionPool.from_url(
+        self._redis = open_redis(
             url,
+            connect_timeout_s=WRITE_TIMEOUT_S,
             max_connections=MAX_CONNECTIONS,
-            timeout=WRITE_TIMEOUT_S,
-            socket_timeout=WRITE_TIMEOUT_S,
-            socket_connect_timeout=WRITE_TIMEOUT_S,
-            retry=Retry(NoBackoff(), 1),
+            wait_s=WRITE_TIMEOUT_S,
         )
-        self._redis = redis.Redis.from_pool(pool)
         self._claim_timeout_s = claim_timeout_s
         self._claim = self._redis.register_script(_CLAIM)
         self._append = self._redis.register_script(_APPEND)

@@ -18,9 +18,9 @@ from psycopg_pool import PoolTimeout
 from quartet.common.v1 import generation_pb2, run_pb2
 from services.kit import names, telemetry
 from services.kit.errors import Internal, ResourceExhausted
+from services.kit.tasks import end
 from services.kit.tracing import extract
 from services.orchestrator.domain.course import AGENT, Course
-from services.orchestrator.domain.tasks import end
 from services.orchestrator.ports import Accounts, Charge, Journal, Outcome
 
 log = logging.getLogger(__name__)

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from quartet.common.v1 import generation_pb2
-from services.orchestrator.domain.tasks import end
+from services.kit.tasks import end
 from services.orchestrator.ports import DeltaSink
 
 log = logging.getLogger(__name__)
@@ -25,13 +25,14 @@ READ_COUNT = 100
 class RedisDeltas:
     """One stream for each run that is writing its answer."""
 
-    def __init__(self, redis: Redis) -> None:
+    def __init__(self, redis: Redis, *, timeout_s: float) -> None:
         self._redis = redis
+        self._timeout_s = timeout_s
 
     @asynccontextmanager
     async def publish(self, run_id: str) -> AsyncIterator["CoalescingSink"]:
         """A sink that writes every COALESCE_S what came; leaving it writes the rest."""
-        sink = CoalescingSink(self._redis, _key(run_id))
+        sink = CoalescingSink(self._redis, _key(run_id), timeout_s=self._timeout_s)
         await sink.begin()
         writing = asyncio.create_task(sink.write_often())
         try:
@@ -45,10 +46,11 @@ class RedisDeltas:
     ) -> tuple[list[generation_pb2.Delta], str]:
         """The deltas after a cursor; without Redis none, after the wait."""
         try:
-            answer: Any = await self._redis.xread(
-                {_key(run_id): cursor or "0"}, count=READ_COUNT, block=max(1, round(wait_s * 1000))
-            )
-        except RedisError as error:
+            async with asyncio.timeout(wait_s + self._timeout_s):
+                answer: Any = await self._redis.xread(
+                    {_key(run_id): cursor or "0"}, count=READ_COUNT, block=max(1, round(wait_s * 1000))
+                )
+        except (RedisError, TimeoutError) as error:
             log.warning("cannot read deltas: %s", error)
             await asyncio.sleep(wait_s)
             return [], cursor
@@ -63,16 +65,18 @@ class RedisDeltas:
 class CoalescingSink:
     """Joins the texts that come within COALESCE_S into one delta."""
 
-    def __init__(self, redis: Redis, key: str) -> None:
+    def __init__(self, redis: Redis, key: str, *, timeout_s: float) -> None:
         self._redis = redis
         self._key = key
+        self._timeout_s = timeout_s
         self._waiting: list[generation_pb2.Delta] = []
 
     async def begin(self) -> None:
         """Removes what an earlier try sent."""
         try:
-            await self._redis.delete(self._key)
-        except RedisError as error:
+            async with asyncio.timeout(self._timeout_s):
+                await self._redis.delete(self._key)
+        except (RedisError, TimeoutError) as error:
             log.warning("cannot reset deltas: %s", error)
 
     async def put(self, delta: generation_pb2.Delta) -> None:
@@ -97,14 +101,14 @@ class CoalescingSink:
             return
         waiting, self._waiting = self._waiting, []
         try:
-            async with self._redis.pipeline(transaction=False) as batch:
+            async with asyncio.timeout(self._timeout_s), self._redis.pipeline(transaction=False) as batch:
                 for delta in waiting:
                     batch.xadd(
                         self._key, {"delta": delta.SerializeToString()}, maxlen=MAX_ENTRIES, approximate=True
                     )
                 batch.expire(self._key, LIFETIME_S)
                 await batch.execute()
-        except RedisError as error:
+        except (RedisError, TimeoutError) as error:
             log.warning("cannot send deltas: %s", error)
 
 

@@ -11,6 +11,7 @@ import psycopg
 from opentelemetry.metrics import Meter
 
 from services.kit import names
+from services.kit.tasks import end
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -92,8 +93,7 @@ class PostgresJournal(Generic[Row]):
         self._due.set()
         if self._writer is not None:
             await asyncio.wait([self._writer], timeout=self._close_timeout_s)
-            self._writer.cancel()
-            await asyncio.gather(self._writer, return_exceptions=True)
+            await end(self._writer)
         if self._waiting:
             self._drop(len(self._waiting), "the router stopped before they could be written")
             self._waiting.clear()

@@ -1,11 +1,12 @@
 """Answers to requests with an idempotency key, kept in Redis."""
 
+import asyncio
 import hashlib
 from typing import Any
 
-from redis import asyncio as redis
 from redis.exceptions import RedisError
 
+from services.kit.redis_client import open_redis
 from services.router.ports import Record, StoreUnavailableError
 
 CLAIM_S = 20
@@ -40,9 +41,7 @@ class RedisAnswers:
     """
 
     def __init__(self, url: str) -> None:
-        self._redis = redis.Redis.from_url(
-            url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S, max_connections=64
-        )
+        self._redis = open_redis(url, connect_timeout_s=TIMEOUT_S)
         self._claim = self._redis.register_script(_CLAIM)
         self._renew = self._redis.register_script(_RENEW)
         self._keep = self._redis.register_script(_KEEP)
@@ -73,7 +72,8 @@ class RedisAnswers:
 
     async def _run(self, script: Any, tenant: str, key: str, *arguments: str | bytes | int) -> Any:
         try:
-            return await script(keys=[_name(tenant, key)], args=arguments)
+            async with asyncio.timeout(TIMEOUT_S):
+                return await script(keys=[_name(tenant, key)], args=arguments)
         except (RedisError, OSError) as error:
             raise StoreUnavailableError(str(error)) from error
 

@@ -2,8 +2,7 @@
 
 from typing import Any
 
-from redis import asyncio as redis
-
+from services.kit.redis_client import open_redis
 from services.router.adapters.redis.guard import Guard
 
 WRITE_TIMEOUT_S = 2.0
@@ -25,12 +24,7 @@ class RedisCache:
         self._timeout_s = timeout_s
         self._write_timeout_s = write_timeout_s
         self._guard = Guard(f"the {kind} in Redis")
-        self._redis = redis.Redis.from_url(
-            url,
-            socket_timeout=write_timeout_s,
-            socket_connect_timeout=write_timeout_s,
-            max_connections=64,
-        )
+        self._redis = open_redis(url, connect_timeout_s=write_timeout_s)
 
     async def close(self) -> None:
         """Closes the connections."""

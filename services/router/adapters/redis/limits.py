@@ -4,9 +4,9 @@ import asyncio
 import logging
 from typing import Any
 
-from redis import asyncio as redis
 from redis.exceptions import RedisError
 
+from services.kit.redis_client import open_redis
 from services.router.adapters.redis.guard import Guard
 from services.router.domain.catalogue import Limits
 from services.router.domain.limits import BUSY_S
@@ -69,12 +69,7 @@ class RedisLimits:
 
     def __init__(self, url: str, *, timeout_s: float) -> None:
         self._timeout_s = timeout_s
-        self._redis = redis.Redis.from_url(
-            url,
-            socket_timeout=GIVE_BACK_TIMEOUT_S,
-            socket_connect_timeout=GIVE_BACK_TIMEOUT_S,
-            max_connections=64,
-        )
+        self._redis = open_redis(url, connect_timeout_s=GIVE_BACK_TIMEOUT_S)
         self._take = self._redis.register_script(_TAKE)
         self._give_back = self._redis.register_script(_GIVE_BACK)
         self._guard = Guard("the count of providers' limits")

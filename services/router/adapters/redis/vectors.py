@@ -5,8 +5,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from redis import asyncio as redis
-
+from services.kit.redis_client import open_redis
 from services.router.adapters.redis.guard import Guard
 
 WRITE_TIMEOUT_S = 0.5
@@ -65,12 +64,7 @@ class RedisVectors:
     def __init__(self, url: str, *, timeout_s: float) -> None:
         self._timeout_s = timeout_s
         self._guard = Guard("the cache of vectors")
-        self._redis = redis.Redis.from_url(
-            url,
-            socket_timeout=WRITE_TIMEOUT_S,
-            socket_connect_timeout=WRITE_TIMEOUT_S,
-            max_connections=64,
-        )
+        self._redis = open_redis(url, connect_timeout_s=WRITE_TIMEOUT_S)
         self._bound = self._redis.register_script(_BOUND)
         self._full_until = 0.0
 

@@ -67,8 +67,8 @@ else
 endif
 
 .PHONY: soak
-soak: setup ## Runs the long proofs that `make test` leaves out
-	$(BIN)/python -m pytest -m soak --timeout 3600 $(ARGS)
+soak: setup ## Runs the long proofs that `make test` leaves out; SOAK_MINUTES=3 shortens the half-hour of mixed load
+	$(BIN)/python -m pytest -m soak --timeout 3600 --log-cli-level INFO $(ARGS)
 
 .PHONY: fuzz
 fuzz: setup ## Sends 10,000 hostile messages to every public rpc and dialect; ARGS="--hypothesis-seed=7" repeats a run

@@ -1,0 +1,188 @@
+"""What a running suite holds: memory, sockets, tasks, calls, reservations; from the kernel and its gauges."""
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+from redis.asyncio import Redis
+
+from services.cli.settings import SERVICES
+from services.cli.stack.ports import PARTS
+from services.kit import names
+from services.kit.testing import OtlpReceiver
+from tests.doubles.provider import ProviderDouble
+from tests.e2e.suite import Suite
+
+SPARE_TASKS = 2
+SETTLE_S = 45.0
+"""For all to come to rest on a busy machine. How soon it is in fact, bench.cancel tells."""
+CLOSE_WAIT = "08"
+"""In /proc/net/tcp, as include/net/tcp_states.h numbers it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Vitals:
+    """One part of the suite at one time, all its processes together.
+
+    Attributes:
+        resident_bytes: Memory, with what of the programs' files is mapped.
+        private_bytes: Of it what is in no file: heaps and stacks.
+        files: Open ones, sockets among them.
+        sockets: Open ones, listening ones and pairs included.
+    """
+
+    resident_bytes: int
+    private_bytes: int
+    files: int
+    sockets: int
+
+
+def read_vitals(suite: Suite) -> dict[str, Vitals]:
+    """Of every part, by name."""
+    children = _children()
+    return {name: _vitals_of(list(_family(pid, children))) for name, pid in suite.pids().items()}
+
+
+def _vitals_of(pids: list[int]) -> Vitals:
+    links = [link for pid in pids for link in _open_files(pid)]
+    memory = [_memory_bytes(pid) for pid in pids]
+    return Vitals(
+        resident_bytes=sum(resident for resident, _ in memory),
+        private_bytes=sum(private for _, private in memory),
+        files=len(links),
+        sockets=sum(link.startswith("socket:") for link in links),
+    )
+
+
+def _memory_bytes(pid: int) -> tuple[int, int]:
+    try:
+        lines = Path(f"/proc/{pid}/smaps_rollup").read_text(encoding="ascii").splitlines()
+    except (FileNotFoundError, ProcessLookupError):
+        return 0, 0  # it has ended meanwhile
+    kilobytes = {line.split()[0]: int(line.split()[1]) for line in lines[1:]}
+    return kilobytes["Rss:"] * 1024, kilobytes["Anonymous:"] * 1024
+
+
+def _open_files(pid: int) -> Iterator[str]:
+    try:
+        for link in Path(f"/proc/{pid}/fd").iterdir():
+            try:
+                yield str(link.readlink())
+            except FileNotFoundError:
+                continue
+    except (FileNotFoundError, ProcessLookupError):
+        return
+
+
+def _children() -> dict[int, list[int]]:
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            parent = int(stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[1])
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        children.setdefault(parent, []).append(int(stat.parent.name))
+    return children
+
+
+def _family(pid: int, children: Mapping[int, list[int]]) -> Iterator[int]:
+    yield pid
+    for child in children.get(pid, ()):
+        yield from _family(child, children)
+
+
+def reason_of(answer: bytes) -> str:
+    """Why a call was refused, by any of the three shapes of errors."""
+    value = json.loads(answer)
+    if "error" in value:
+        return str(value["error"]["quartet"]["reason"])
+    return next(
+        (str(detail["reason"]) for detail in value.get("details", ()) if "reason" in detail), str(value)
+    )
+
+
+async def until(holds: Callable[[], bool], timeout_s: float = SETTLE_S) -> bool:
+    """Whether it holds within the time."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + timeout_s
+    while not holds():
+        if loop.time() > end:
+            return False
+        await asyncio.sleep(0.1)
+    return True
+
+
+async def envoy_gauge(suite: Suite, name: str) -> int:
+    url = f"http://127.0.0.1:{suite.environment['QUARTET_ENVOY_ADMIN_PORT']}/stats?filter=^{name}$"
+    async with aiohttp.ClientSession() as http, http.get(url) as response:
+        return int((await response.text()).rpartition(":")[2])
+
+
+def half_closed(suite: Suite, provider: ProviderDouble) -> list[str]:
+    """Sockets of the suite's that the other side has closed and ours holds on to, from the kernel's table."""
+    ports = {int(suite.environment[f"QUARTET_{part.upper()}_PORT"]) for part in PARTS}
+    ports.add(int(provider.url.rpartition(":")[2]))
+    lines = Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]
+    rows = [line.split()[1:4] for line in lines]
+    return [
+        f"{here} {there}"
+        for here, there, state in rows
+        if state == CLOSE_WAIT and not ports.isdisjoint((port_of(here), port_of(there)))
+    ]
+
+
+def port_of(address: str) -> int:
+    return int(address.rpartition(":")[2], 16)
+
+
+async def make_key(suite: Suite, name: str, *, input_tokens: int | None = None, **quotas: int) -> str:
+    """The secret of a key that may do everything within its quotas."""
+    options = [option for quota, value in quotas.items() for option in ("--quota", f"{quota}={value}")]
+    if input_tokens is not None:
+        options += ("--input-tokens", str(input_tokens))
+    made: dict[str, Any] = json.loads(
+        await suite.quartet("keys", "create", name, "--scope", "*", *options, "--json")
+    )
+    return str(made["secret"])
+
+
+async def limited_key(suite: Suite) -> str:
+    """A key with limits that nothing here reaches, so that every call has an account."""
+    quotas = ("tokens_per_minute", "tokens_per_day", "micro_usd_per_day", "concurrent_calls")
+    return await make_key(suite, "limited", **dict.fromkeys(quotas, 1_000_000_000))
+
+
+async def no_reservation_is_left(suite: Suite) -> bool:
+    """Whether accounts and places come to nothing."""
+    port = suite.environment["QUARTET_REDIS_PORT"]
+    password = (suite.home / "redis.password").read_text(encoding="ascii").strip()
+    async with Redis.from_url(f"redis://:{password}@127.0.0.1:{port}/0") as redis:
+        loop = asyncio.get_running_loop()
+        end = loop.time() + SETTLE_S
+        while loop.time() < end:
+            held = [
+                key
+                for pattern in ("account:*", "accounts", "places:*")
+                async for key in redis.scan_iter(f"quartet:{{default}}:{pattern}")
+            ]
+            if not held:
+                return True
+            await asyncio.sleep(0.2)
+    return False
+
+
+async def idle_tasks(spans: OtlpReceiver) -> dict[str, float]:
+    """How many tasks each service has with nothing to do, and a few for what it does of its own accord."""
+    spans.gauges.clear()
+    assert await until(lambda: all((name, names.TASKS) in spans.gauges for name in SERVICES))
+    return {name: spans.gauges[name, names.TASKS] + SPARE_TASKS for name in SERVICES}
+
+
+def busier(spans: OtlpReceiver, tasks: Mapping[str, float]) -> dict[str, float]:
+    """The services that have more tasks than they had when idle, and how many."""
+    now = {name: spans.gauges[name, names.TASKS] for name in SERVICES}
+    return {name: count for name, count in now.items() if count > tasks[name]}

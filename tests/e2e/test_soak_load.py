@@ -201,11 +201,11 @@ def describe_outcomes(tally: Tally) -> Iterator[str]:
 
 
 def describe_memory(samples: Sequence[Sample], idle: Sample, ended: Sample) -> Iterator[str]:
-    yield "MiB      resident:  warm     end  growth   private:  warm     end  growth   sockets idle  most  end"
+    yield "MiB     resident:  warm     end  growth   private:  warm     end  growth   sockets idle  most  end"
     for name in sorted(ended, key=lambda name: (name not in WATCHED, name)):
         most = max(sample[name].sockets for sample in samples)
         yield (
-            f"{name:12} {describe_growth(samples, name, 'resident_bytes')} "
+            f"{name:11} {describe_growth(samples, name, 'resident_bytes')} "
             f"  {describe_growth(samples, name, 'private_bytes')} "
             f"  {idle[name].sockets:12} {most:5} {ended[name].sockets:4}"
         )

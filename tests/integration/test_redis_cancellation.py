@@ -29,7 +29,7 @@ def of_answers(url: str) -> tuple[Callable[[], Awaitable[object]], Callable[[], 
 
 
 def of_cache(url: str) -> tuple[Callable[[], Awaitable[object]], Callable[[], Awaitable[None]]]:
-    cache = RedisCache(url, timeout_s=5)
+    cache = RedisCache(url, "cache", timeout_s=5)
     return lambda: cache.get("acme", "name"), cache.close
 
 

@@ -49,7 +49,10 @@ class EchoGateway:
     async def generate(
         self, request: gateway_pb2.GenerateRequest, call: Call
     ) -> gateway_pb2.GenerateResponse:
+        """With the session `silent` there is no answer."""
         self._see(call)
+        if request.generation.session == "silent":
+            await asyncio.Event().wait()
         message = message_pb2.Message(role=message_pb2.ROLE_ASSISTANT, parts=[message_pb2.Part(text="Hello")])
         return gateway_pb2.GenerateResponse(completion=generation_pb2.Completion(message=message))
 

@@ -8,10 +8,16 @@ import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
+import grpc
 import pytest
 import pytest_asyncio
 
-from tests.integration.edge import CHAT, FRAME, Edge, connections_of, run_edge
+from quartet.common.v1 import message_pb2
+from quartet.gateway.v1 import gateway_pb2
+from services.kit.call import Call
+from services.kit.client import remote
+from services.kit.errors import DeadlineExceeded
+from tests.integration.edge import CHAT, FRAME, GENERATE, Edge, connections_of, run_edge
 
 HEADERS_S, IDLE_S, REQUEST_S = 1, 2, 3
 SLACK_S = 2.0
@@ -101,6 +107,28 @@ async def test_a_body_that_does_not_come(edge: Edge, every_s: float, bound_s: fl
     answer, took_s = await dripping
     assert answer.startswith(b"HTTP/1.1 408 ")
     assert bound_s - 0.5 < took_s < bound_s + SLACK_S
+
+
+async def test_a_grpc_call_whose_message_does_not_come(edge: Edge) -> None:
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{edge.port}") as channel:
+        # A unary rpc is on the wire as a stream of one message, which this one never writes.
+        call: Any = channel.stream_unary(GENERATE)()
+        await check_others_are_served(edge)
+        async with asyncio.timeout(IDLE_S + SLACK_S):
+            assert await call.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        details = dict(await call.trailing_metadata())["grpc-status-details-bin"]
+        assert b"REQUEST_TIMEOUT" in details
+
+
+async def test_a_gateway_that_is_silent_to_a_grpc_client(edge: Edge) -> None:
+    gateway = remote("quartet.gateway.v1.GatewayService", f"127.0.0.1:{edge.port}")
+    request = gateway_pb2.GenerateRequest()
+    request.generation.messages.add(role=message_pb2.ROLE_USER).parts.add(text="Hi")
+    request.generation.session = "silent"
+    with pytest.raises(DeadlineExceeded) as caught:
+        await gateway.generate(request, Call.root(timeout_s=IDLE_S + 10))
+    assert caught.value.reason == "GATEWAY_TIMEOUT"
+    await gateway.close()
 
 
 async def test_a_reader_that_does_not_read(edge: Edge) -> None:

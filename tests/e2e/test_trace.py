@@ -24,6 +24,8 @@ async def trace_of(suite: Suite, spans: OtlpReceiver, model: str, *, stream: boo
             model=model,
             messages=[{"role": "user", "content": "Where do the vectors live?"}],
             stream=stream,
+            # A question whose vector is kept would not be embedded again.
+            extra_headers={"cache-control": "no-cache"},
         )
         trace_id = response.headers["x-quartet-trace-id"]
         answer = response.parse()

@@ -33,6 +33,9 @@ if TYPE_CHECKING:
     from services.gateway.domain.dispatch import RunTicket
     from services.gateway.ports import Accounts
 
+EMBEDDINGS = "embeddings"
+"""The capability of models that make vectors and write nothing."""
+
 _KINDS: Mapping[str, tuple[Kind, str]] = {
     "requests_per_minute": (Kind.REQUESTS, "minute"),
     "tokens_per_minute": (Kind.TOKENS, "minute"),
@@ -132,7 +135,9 @@ class Quotas:
     async def admit_texts(self, caller: "Caller", request: router_pb2.EmbedRequest) -> AsyncIterator[None]:
         """As `admit`, for texts to embed."""
         tokens = -(-sum(len(text.encode(errors="replace")) for text in request.texts) // 4)
-        account = await self.open(caller, request.budget, request.model, input_tokens=tokens, output_tokens=0)
+        account = await self.open(
+            caller, request.budget, request.model, input_tokens=tokens, output_tokens=0, embeds=True
+        )
         try:
             yield
         finally:
@@ -158,8 +163,12 @@ class Quotas:
         *,
         input_tokens: int,
         output_tokens: int,
+        embeds: bool = False,
     ) -> str:
-        """The id of a new account, empty where none is needed; raises as `admit`. The budget bears it."""
+        """The id of a new account, empty where none is needed; raises as `admit`. The budget bears it.
+
+        Where `model` is empty, a model will be chosen: one that embeds, or one that writes.
+        """
         budget.ClearField("account_id")
         self._rules.budget.fill(budget)
         limits, caps = self._limits(caller), _caps(budget)
@@ -168,7 +177,7 @@ class Quotas:
         tokens = input_tokens + output_tokens
         if caps.tokens is not None:
             tokens = min(tokens, caps.tokens)
-        cost = await self._dearest(caller, model, input_tokens, output_tokens)
+        cost = await self._dearest(caller, model, input_tokens, output_tokens, embeds=embeds)
         if caps.cost_micro_usd is not None:
             cost = min(cost, caps.cost_micro_usd)
         amount = Amount(tokens=tokens, cost_micro_usd=cost)
@@ -205,7 +214,9 @@ class Quotas:
             today.strftime("%Y-%m-%d"),
         )
 
-    async def _dearest(self, caller: "Caller", name: str, input_tokens: int, output_tokens: int) -> int:
+    async def _dearest(
+        self, caller: "Caller", name: str, input_tokens: int, output_tokens: int, *, embeds: bool
+    ) -> int:
         """What the request costs with the model it names, else with the dearest that the key may use."""
         listing = await self._models.listing()
         named = await self._models.find(name) if name else None
@@ -213,7 +224,12 @@ class Quotas:
         costs = (
             model.input_micro_usd_per_mtok * input_tokens + model.output_micro_usd_per_mtok * output_tokens
             for model in models
-            if named is not None or (model.available and caller.key.allows_target("model", model.id))
+            if named is not None
+            or (
+                model.available
+                and (EMBEDDINGS in model.capabilities) is embeds
+                and caller.key.allows_target("model", model.id)
+            )
         )
         return -(-max(costs, default=0) // 1_000_000)
 

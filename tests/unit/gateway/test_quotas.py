@@ -1,14 +1,17 @@
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from quartet.common.v1 import generation_pb2
+from quartet.router.v1 import router_pb2
 from services.gateway.domain.admission import Caller
 from services.gateway.domain.identity import Identity
 from services.gateway.domain.limits import SHARED_LIMITS, Limits
 from services.gateway.domain.models import Models
 from services.gateway.domain.options import Options
 from services.gateway.domain.quotas import QuotaRules, Quotas
+from services.kit.accounts.account import Amount, Caps, Limit, Standing
 from services.kit.call import Call
 from services.kit.errors import Unavailable
 from tests.contract.gateway.neighbours import FakeRouter
@@ -23,3 +26,55 @@ async def test_every_limit_of_a_key_is_looked_at(name: str) -> None:
     with pytest.raises(Unavailable) as caught:
         await quotas.open(caller, generation_pb2.Budget(), "", input_tokens=1, output_tokens=1)
     assert caught.value.metadata == {"limit": name}
+
+
+class Reserved:
+    """Accounts that note what is reserved."""
+
+    def __init__(self) -> None:
+        self.amounts: list[Amount] = []
+
+    async def open(
+        self, tenant: str, limits: Sequence[Limit], amount: Amount, caps: Caps
+    ) -> tuple[str, list[Standing]]:
+        self.amounts.append(amount)
+        return "a", []
+
+    def close(self, tenant: str, account: str) -> None:
+        """Nothing is kept."""
+
+    def release(self, account: str) -> None:
+        """Nothing is kept."""
+
+
+class Shop:
+    """A router with a dear model that writes, and two that embed."""
+
+    async def list_models(
+        self, request: router_pb2.ListModelsRequest, call: Call
+    ) -> router_pb2.ListModelsResponse:
+        prices = {"writer": 10_000_000, "small": 20_000, "large": 130_000}
+        models = [
+            router_pb2.Model(
+                id=name,
+                available=True,
+                input_micro_usd_per_mtok=price,
+                capabilities=[] if name == "writer" else ["embeddings"],
+            )
+            for name, price in prices.items()
+        ]
+        return router_pb2.ListModelsResponse(models=models)
+
+
+@pytest.mark.parametrize(("model", "cost"), [("", 130), ("large", 130), ("small", 20)])
+async def test_texts_to_embed_reserve_the_price_of_models_that_embed(model: str, cost: int) -> None:
+    key = Identity(id="k", tenant="acme", scopes=frozenset({"*"}), limits=Limits(micro_usd_per_day=10**6))
+    caller = Caller(call=Call.root(timeout_s=5), rpc="Embed", key=key, options=Options())
+    shop: Any = Shop()
+    accounts = Reserved()
+    quotas = Quotas(accounts, Models(shop), QuotaRules())
+    request = router_pb2.EmbedRequest(model=model, texts=["four" * 1000])
+    async with quotas.admit_texts(caller, request):
+        assert request.budget.account_id == "a"
+    await quotas.open(caller, generation_pb2.Budget(), "", input_tokens=1000, output_tokens=0)
+    assert [amount.cost_micro_usd for amount in accounts.amounts] == [cost, 10_000]

@@ -35,13 +35,14 @@ class Vocabulary:
     def __init__(self, entries: Sequence[str]) -> None:
         spoken = [normalise_words(entry) for entry in entries]
         self._words = frozenset(entry.strip() for entry in spoken if entry.count(" ") == 2)
-        self._phrases = tuple(entry for entry in spoken if entry.count(" ") > 2)
+        self._phrases = tuple((frozenset(entry.split()), entry) for entry in spoken if entry.count(" ") > 2)
 
     def occurs_in(self, features: Features) -> bool:
         """Whether any of the entries occurs."""
-        return not self._words.isdisjoint(features.words) or any(
-            phrase in features.spoken for phrase in self._phrases
-        )
+        if not self._words.isdisjoint(features.words):
+            return True
+        # Few texts have all the words of a phrase: the others need not be searched for it.
+        return any(words <= features.words and phrase in features.spoken for words, phrase in self._phrases)
 
 
 TellLanguage = Callable[[str], str]

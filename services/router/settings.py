@@ -69,7 +69,7 @@ class Settings(KitSettings):
     account_timeout_s: Seconds = 0.05
     """How long an attempt waits for Redis before it is made without a draw."""
     cache_timeout_s: Seconds = 0.05
-    """An answer that takes longer to find in the cache is taken for missing."""
+    """An answer or a vector that takes longer to find in the cache is taken for missing."""
     session_ttl_s: Seconds = 3600.0
     """How long after its last answer a session's model is remembered."""
     session_timeout_s: Seconds = 0.05

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +25,12 @@ from services.router.settings import Settings
 from services.router.wiring import build
 from tests.databases import read_rows
 from tests.doubles.provider import Fault, ProviderDouble
+from tests.integration.test_gateway_usage import usage_in
 
 SERVICE = "quartet.router.v1.RouterService"
 CONFIG = Path(__file__).parents[2] / "config"
 SMALL = "text-embedding-3-small"
+START, END = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
 Serve = Callable[..., AbstractAsyncContextManager[Any]]
 
 
@@ -101,6 +104,11 @@ async def test_vectors_come_back_as_they_were_and_their_saving_is_in_the_ledger(
     # Its tokens are priced together, so that less is lost to rounding than in four calls.
     assert 0 < hit["baseline_micro_usd"] <= fresh.usage.cost_micro_usd
     assert again.usage.cost_micro_usd == again.usage.input_tokens == again.usage.model_calls == 0
+    # What `quartet savings` and `quartet usage` are made of.
+    async with usage_in(database_url) as usage:
+        (told,) = await usage.sum_up("acme", START, END, ["model"])
+    assert (told.calls, told.routed_cost_micro_usd) == (4, 0)
+    assert told.baseline_micro_usd == hit["baseline_micro_usd"]
 
 
 async def test_each_call_draws_from_the_account_and_a_hit_draws_nothing(

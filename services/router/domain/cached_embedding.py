@@ -1,10 +1,11 @@
-"""Embeds each text once: not twice in a request, and not again while its vector is kept."""
+"""Embeds each text once: in a request, beside other requests, and while its vector is kept."""
 
 import hashlib
 import logging
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from quartet.common.v1 import decision_pb2 as pb
 from quartet.router.v1.router_pb2 import EmbedRequest, EmbedResponse
@@ -14,6 +15,7 @@ from services.router.domain.caching import NOTHING, Permission, add_parts
 from services.router.domain.catalogue import Model, VectorCaching
 from services.router.domain.embedding import Embedded, Embedding, Vector
 from services.router.domain.ledger import name_outcome
+from services.router.domain.under_way import UnderWay, wait_for
 from services.router.ports import StoreUnavailableError, VectorStore
 
 NoteVectors = Callable[[Model, int, Call], None]
@@ -35,6 +37,7 @@ class CachedEmbedding:
         self._embedding = embedding
         self._store = store
         self._note_vectors = note_vectors
+        self._under_way = UnderWay()
 
     async def embed(self, model: Model, request: EmbedRequest, call: Call) -> EmbedResponse:
         """The vectors of all texts in their order; raises as `Embedding.embed`, or what a call ended with.
@@ -43,21 +46,25 @@ class CachedEmbedding:
         """
         texts = list(dict.fromkeys(request.texts))
         shelf = self._open(model, request, texts, call)
-        found = {} if shelf is None else await shelf.find(texts)
-        missing = [text for text in texts if text not in found]
+        free: dict[str, Vector] = {} if shelf is None else await shelf.find(texts)
+        missing = [text for text in texts if text not in free]
+        outcome = _outcome(shelf, missing)
+        making = partial(self._make, model, request, shelf, call, name_outcome(outcome))
         made = Embedded()
-        cache = _outcome(shelf, missing)
-        if missing:
-            made = await self._embedding.embed(
-                model, missing, request.dimensions, request.budget, call, cache=name_outcome(cache)
-            )
-            if shelf is not None:
-                await shelf.keep(made.vectors)
-            if made.failure is not None:
-                raise made.failure
-        if found:
-            self._note_vectors(model, sum(vector.tokens for vector in found.values()), call)
-        vectors = {text: vector.packed for text, vector in (found | made.vectors).items()}
+        if shelf is None or not shelf.permission.may_read:
+            await making(missing, made)
+        else:
+            # Nothing is awaited from here until what is missing is promised.
+            promised = self._under_way.find(map(shelf.names.__getitem__, missing))
+            await making([text for text in missing if shelf.names[text] not in promised], made)
+            given = await wait_for(promised, call)
+            free |= {text: given[shelf.names[text]] for text in missing if shelf.names[text] in given}
+            await making([text for text in missing if text not in free and text not in made.vectors], made)
+            if given and not made.vectors:
+                outcome = pb.CACHE_OUTCOME_COALESCED
+        if free:
+            self._note_vectors(model, sum(vector.tokens for vector in free.values()), call)
+        vectors = {text: vector.packed for text, vector in (free | made.vectors).items()}
         (size, *others) = {len(packed) for packed in vectors.values()}
         if others:
             raise failures.interrupted(model.provider, model.id, "its vectors are not all of one length")
@@ -66,9 +73,36 @@ class CachedEmbedding:
             dimension=size // 4,
             model=model.id,
             usage=made.usage,
-            cache=cache,
-            cached_texts=sum(text in found for text in request.texts),
+            cache=outcome,
+            cached_texts=sum(text in free for text in request.texts),
         )
+
+    async def _make(
+        self,
+        model: Model,
+        request: EmbedRequest,
+        shelf: "_Shelf | None",
+        call: Call,
+        cache: str,
+        texts: Sequence[str],
+        made: Embedded,
+    ) -> None:
+        """Embeds texts, adds them to what was made, and keeps them; raises what a call ended with."""
+        if not texts:
+            return
+        with self._under_way.promise(shelf.names[text] for text in texts if shelf is not None) as promises:
+            embedded = await self._embedding.embed(
+                model, texts, request.dimensions, request.budget, call, cache=cache
+            )
+            made.add(embedded)
+            if shelf is not None:
+                for text, vector in embedded.vectors.items():
+                    if (promise := promises.get(shelf.names[text])) is not None:
+                        promise.set_result(vector)
+                # Promised until it is kept: who comes meanwhile finds the one or the other.
+                await shelf.keep(embedded.vectors)
+        if embedded.failure is not None:
+            raise embedded.failure
 
     def _open(self, model: Model, request: EmbedRequest, texts: Sequence[str], call: Call) -> "_Shelf | None":
         caching = model.vector_caching

@@ -35,6 +35,14 @@ class Embedded:
     usage: Usage = field(default_factory=Usage)
     failure: QuartetError | None = None
 
+    def add(self, more: "Embedded") -> None:
+        """Takes what came of further texts."""
+        self.vectors |= more.vectors
+        self.usage.input_tokens += more.usage.input_tokens
+        self.usage.cost_micro_usd += more.usage.cost_micro_usd
+        self.usage.model_calls += more.usage.model_calls
+        self.failure = self.failure or more.failure
+
 
 class Embedding:
     """Calls embedding models.

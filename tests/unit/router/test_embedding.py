@@ -33,6 +33,8 @@ class Lengths:
     fails: Mapping[str, QuartetError] = field(default_factory=dict)
     """By a text of the batch that fails, each time."""
     width: int = 2
+    pause: asyncio.Event | None = None
+    asked: asyncio.Event = field(default_factory=asyncio.Event)
     under_way: int = 0
     most_under_way: int = 0
 
@@ -41,7 +43,8 @@ class Lengths:
         self.purposes.append(batch.purpose.cache)
         self.under_way += 1
         self.most_under_way = max(self.most_under_way, self.under_way)
-        await asyncio.sleep(0)
+        self.asked.set()
+        await (asyncio.sleep(0) if self.pause is None else self.pause.wait())
         self.under_way -= 1
         for text, failure in self.fails.items():
             if text in batch.texts:
@@ -275,3 +278,56 @@ async def test_who_leaves_takes_the_calls_along(catalogue: Catalogue) -> None:
     with pytest.raises(asyncio.CancelledError):
         await task
     assert sorted(gone) == ["a", "b"]
+
+
+async def test_requests_at_one_moment_share_the_vectors_of_their_common_texts(catalogue: Catalogue) -> None:
+    world = World(catalogue)
+    first, second, third = await asyncio.gather(
+        world.embed("a", "bb"), world.embed("bb", "ccc"), world.embed("bb", "a")
+    )
+    assert [lengths(one) for one in (first, second, third)] == [[1, 2], [2, 3], [2, 1]]
+    assert world.provider.batches == [["a", "bb"], ["ccc"]]
+    assert [outcome(one) for one in (first, second, third)] == ["miss", "miss", "coalesced"]
+    assert (second.usage.input_tokens, second.cached_texts) == (3, 1)
+    assert (third.usage.cost_micro_usd, third.usage.model_calls, third.cached_texts) == (0, 0, 2)
+    assert sorted(world.saved) == [2, 3]
+
+
+async def test_fifty_requests_for_one_text_are_one_call(catalogue: Catalogue) -> None:
+    world = World(catalogue)
+    responses = await asyncio.gather(*(world.embed("text") for _ in range(50)))
+    assert {response.vectors for response in responses} == {responses[0].vectors}
+    assert world.provider.batches == [["text"]]
+
+
+@pytest.mark.parametrize("fields", [{"tenant": "other"}, {"cache_control": "no-store"}, {"dimensions": 1}])
+async def test_what_must_not_be_shared_is_not(catalogue: Catalogue, fields: dict[str, Any]) -> None:
+    world = World(catalogue)
+    await asyncio.gather(world.embed("a"), world.embed("a", **fields))
+    assert len(world.provider.batches) == 2
+
+
+async def test_who_waits_for_a_vector_that_fails_makes_it_itself(catalogue: Catalogue) -> None:
+    world = World(catalogue)
+    world.provider.fails = {"bad": REFUSED}
+    first, second = await asyncio.gather(
+        world.embed("a", "bad"), world.embed("a", "bb"), return_exceptions=True
+    )
+    assert isinstance(first, QuartetError)
+    assert isinstance(second, EmbedResponse)
+    assert world.provider.batches == [["a", "bad"], ["bb"], ["a"]]
+    assert (lengths(second), second.usage.model_calls, second.cached_texts) == ([1, 2], 2, 0)
+
+
+async def test_who_leaves_does_not_cut_those_who_wait(catalogue: Catalogue) -> None:
+    world = World(catalogue)
+    world.provider.pause = asyncio.Event()
+    leaver = asyncio.create_task(world.embed("a"))
+    await world.provider.asked.wait()
+    stayer = asyncio.create_task(world.embed("a"))
+    await asyncio.sleep(0.05)
+    assert world.provider.batches == [["a"]]
+    leaver.cancel()
+    world.provider.pause.set()
+    assert lengths(await stayer) == [1]
+    assert world.provider.batches == [["a"], ["a"]]

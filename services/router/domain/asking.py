@@ -23,6 +23,7 @@ from services.router.domain.labelling import Labelling
 from services.router.domain.ledger import CLASSIFIER
 from services.router.domain.plan import Plan
 from services.router.domain.routes import Route
+from services.router.domain.under_way import UnderWay, wait_for
 
 MAX_REMEMBERED = 4096
 """Labels that this process remembers: the hash of a tenant's text, and a word."""
@@ -56,7 +57,8 @@ class Asker:
         self._find_model = find_model
         self._answering = answering
         self._breaker = breaker
-        self._remembered: OrderedDict[bytes, str] = OrderedDict()
+        self._remembered: OrderedDict[str, str] = OrderedDict()
+        self._under_way: UnderWay[str] = UnderWay()
 
     def recall(self, text: str, tenant: str) -> str:
         """What it said of the text before; empty for nothing."""
@@ -78,30 +80,36 @@ class Asker:
     ) -> tuple[str, Usage | None]:
         """The label of the text, empty where none was given, and what the answer took.
 
-        `route` is where the prompt would go else: the question is booked on it.
+        Who asks the same at the same moment waits for the first one's answer, and pays nothing. `route` is
+        where the prompt would go else: the question is booked on it.
         """
         timeout_s = min(self.labelling.timeout_s, TIME_SHARE * call.remaining_s())
+        key = self._key(text, call.tenant)
+        if promised := self._under_way.find((key,)):
+            return (await wait_for(promised, timeout_s)).get(key, ""), None
         asked, plan = self._question(model, prompt, text, route)
         generation = self._breaker.begin()
-        try:
-            async with asyncio.timeout(timeout_s):
-                _, completion = await self._answering.answer(asked, plan, call, Spending(prompt.budget))
-        except TimeoutError:
-            return self._fail(generation, f"it took longer than {timeout_s:g} s"), None
-        except asyncio.CancelledError:
-            self._breaker.abandon(generation)
-            raise
-        except QuartetError as failure:
-            if failure.reason not in _CALLERS_OWN:
-                return self._fail(generation, failure.reason), None
-            self._breaker.abandon(generation)
-            return "", None
-        label = self.labelling.read_label(read_text(completion.message))
-        if not label:
-            return self._fail(generation, "its answer is no label"), completion.usage
-        self._breaker.succeed(generation)
-        self._remember(self._key(text, call.tenant), label)
-        return label, completion.usage
+        with self._under_way.promise((key,)) as promises:
+            try:
+                async with asyncio.timeout(timeout_s):
+                    _, completion = await self._answering.answer(asked, plan, call, Spending(prompt.budget))
+            except TimeoutError:
+                return self._fail(generation, f"it took longer than {timeout_s:g} s"), None
+            except asyncio.CancelledError:
+                self._breaker.abandon(generation)
+                raise
+            except QuartetError as failure:
+                if failure.reason not in _CALLERS_OWN:
+                    return self._fail(generation, failure.reason), None
+                self._breaker.abandon(generation)
+                return "", None
+            label = self.labelling.read_label(read_text(completion.message))
+            if not label:
+                return self._fail(generation, "its answer is no label"), completion.usage
+            self._breaker.succeed(generation)
+            self._remember(key, label)
+            promises[key].set_result(label)
+            return label, completion.usage
 
     def _question(self, model: Model, prompt: Prompt, text: str, route: str) -> tuple[Prompt, Plan]:
         most = self.labelling.output_tokens
@@ -135,12 +143,12 @@ class Asker:
             overhead=CLASSIFIER,
         )
 
-    def _key(self, text: str, tenant: str) -> bytes:
+    def _key(self, text: str, tenant: str) -> str:
         digest = hashlib.blake2b(digest_size=16)
         add_parts(digest, tenant.encode(), self.labelling.excerpt(text).encode(errors="replace"))
-        return digest.digest()
+        return digest.hexdigest()
 
-    def _remember(self, key: bytes, label: str) -> None:
+    def _remember(self, key: str, label: str) -> None:
         self._remembered[key] = label
         if len(self._remembered) > MAX_REMEMBERED:
             self._remembered.popitem(last=False)

@@ -37,7 +37,7 @@ class CachedEmbedding:
         self._embedding = embedding
         self._store = store
         self._note_vectors = note_vectors
-        self._under_way = UnderWay()
+        self._under_way: UnderWay[Vector] = UnderWay()
 
     async def embed(self, model: Model, request: EmbedRequest, call: Call) -> EmbedResponse:
         """The vectors of all texts in their order; raises as `Embedding.embed`, or what a call ended with.
@@ -57,7 +57,7 @@ class CachedEmbedding:
             # Nothing is awaited from here until what is missing is promised.
             promised = self._under_way.find(map(shelf.names.__getitem__, missing))
             await making([text for text in missing if shelf.names[text] not in promised], made)
-            given = await wait_for(promised, call)
+            given = await wait_for(promised, call.remaining_s())
             free |= {text: given[shelf.names[text]] for text in missing if shelf.names[text] in given}
             await making([text for text in missing if text not in free and text not in made.vectors], made)
             if given and not made.vectors:

@@ -1,30 +1,28 @@
-"""Vectors that are being made in this process: who needs one at the same moment waits for it."""
+"""What is being made in this process: who needs the same at the same moment waits for it."""
 
 import asyncio
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Generic, TypeVar
 
-from services.kit.call import Call
-from services.router.domain.embedding import Vector
-
-Promise = asyncio.Future[Vector]
+T = TypeVar("T")
 
 
-class UnderWay:
-    """Promises of vectors, by their names, which are each tenant's own; no more than texts of requests."""
+class UnderWay(Generic[T]):
+    """Promises by their names, which are each tenant's own; never more than requests ask for."""
 
     def __init__(self) -> None:
-        self._promises: dict[str, Promise] = {}
+        self._promises: dict[str, asyncio.Future[T]] = {}
 
-    def find(self, names: Iterable[str]) -> dict[str, Promise]:
+    def find(self, names: Iterable[str]) -> dict[str, asyncio.Future[T]]:
         """What others are making of these."""
         return {name: self._promises[name] for name in names if name in self._promises}
 
     @contextmanager
-    def promise(self, names: Iterable[str]) -> Iterator[Mapping[str, Promise]]:
+    def promise(self, names: Iterable[str]) -> Iterator[Mapping[str, asyncio.Future[T]]]:
         """Promises of what nobody else is making; those that are not kept meanwhile are broken at the end."""
         loop = asyncio.get_running_loop()
-        promises: dict[str, Promise] = {
+        promises: dict[str, asyncio.Future[T]] = {
             name: loop.create_future() for name in names if name not in self._promises
         }
         self._promises |= promises
@@ -36,10 +34,10 @@ class UnderWay:
                 promise.cancel()
 
 
-async def wait_for(promises: Mapping[str, Promise], call: Call) -> dict[str, Vector]:
-    """The vectors that come within the call's time; a broken promise has none."""
+async def wait_for(promises: Mapping[str, asyncio.Future[T]], timeout_s: float) -> dict[str, T]:
+    """What comes within the time; a broken promise brings nothing."""
     if promises:
-        await asyncio.wait(promises.values(), timeout=call.remaining_s())
+        await asyncio.wait(promises.values(), timeout=timeout_s)
     return {
         name: promise.result()
         for name, promise in promises.items()

@@ -97,6 +97,17 @@ async def test_it_is_not_asked_again_of_what_it_has_named(
     assert (first.completion.usage.model_calls, again.completion.usage.model_calls) == (2, 1)
 
 
+async def test_those_who_ask_the_same_at_once_share_one_question(
+    serve: Serve, double: ProviderDouble, ask: Ask
+) -> None:
+    double.script(match=NAMER, reply=Reply(text="technical"), fault=Fault(delay_s=0.3), times=None)
+    async with serve() as router:
+        answers = await asyncio.gather(*(answer(router, ask(POEM)) for _ in range(20)))
+    assert {each.decision.rule for each in answers} == {"llm_classifier"}
+    assert double.calls(model=NAMER) == 1
+    assert sorted(each.completion.usage.model_calls for each in answers) == [1] * 19 + [2]
+
+
 @pytest.mark.parametrize(
     ("reply", "fault"),
     [

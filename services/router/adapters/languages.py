@@ -1,6 +1,7 @@
 """Tells which of 140 languages a text is in, with py3langid: a naive Bayes classifier over byte n-grams."""
 
 import re
+from functools import cache
 
 MAX_CHARS = 300
 """Of a text that is read: a sentence is enough, and each character costs half a microsecond or more."""
@@ -29,3 +30,9 @@ class Languages:
         words = _CODE.sub(" ", text) if "`" in text else text
         language, probability = self._identifier.classify(words.strip()[:MAX_CHARS])
         return str(language) if probability >= MIN_PROBABILITY else ""
+
+
+@cache
+def load_languages() -> Languages:
+    """The classifier, which never changes: loaded once in a process, when it is first asked for."""
+    return Languages()

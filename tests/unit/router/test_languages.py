@@ -2,12 +2,12 @@
 
 import pytest
 
-from services.router.adapters.languages import Languages
+from services.router.adapters.languages import Languages, load_languages
 
 
 @pytest.fixture(scope="session")
 def languages() -> Languages:
-    return Languages()
+    return load_languages()
 
 
 @pytest.mark.parametrize(

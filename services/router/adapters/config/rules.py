@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from quartet.common.v1 import message_pb2 as message
 from quartet.router.v1.router_pb2 import Prompt
 from services.kit.config_file import ConfigFile, Strict
-from services.router.adapters.languages import Languages
+from services.router.adapters.languages import Languages, load_languages
 from services.router.domain.features import read_features
 from services.router.domain.rules import (
     AgentHandler,
@@ -88,7 +88,7 @@ def read_rules(
     _check_names(entries, routes, source)
     tell_language = None
     if any(entry.language for entry in entries):
-        languages = Languages()
+        languages = load_languages()
         _check_languages(entries, languages, source)
         tell_language = languages.tell
     rules = RuleSet([_rule(entry) for entry in entries], tell_language)

@@ -100,7 +100,7 @@ def facts(
     if completion:
         found["model_calls"] = completion.usage.model_calls
     found["handler"] = handler_name(decision.handler)
-    for name in ("route", "rule"):
+    for name in ("route", "rule", "session"):
         if value := getattr(decision, name):
             found[name] = value
     if model := (completion and completion.model) or decision.model:

@@ -63,6 +63,17 @@ async def test_a_whole_answer_is_a_chat_completion_that_tells_its_cost(gateway: 
     assert STATUS not in call.response_headers
 
 
+async def test_a_conversation_and_its_labels_come_in_headers_and_what_became_of_it_is_told(
+    gateway: Gateway,
+) -> None:
+    gateway.router.decision.session = f"stays on {MODEL}"
+    call = gateway.call(x_quartet_session="chat 7", x_quartet_labels="team=search")
+    found = value(await gateway.chat(body(), call))
+    prompt = gateway.router.prompts[0]
+    assert (prompt.session, dict(prompt.labels)) == ("chat 7", {"team": "search"})
+    assert found["usage"]["quartet"]["session"] == f"stays on {MODEL}"
+
+
 async def test_a_stream_has_a_role_text_a_finish_and_its_cost(gateway: Gateway) -> None:
     call = gateway.call()
     answers = await gateway.chat(body(stream=True), call)

@@ -22,10 +22,10 @@ from tests.doubles.provider import Fault, ProviderDouble, Reply
 
 QUESTION = "What is the capital of France?"
 MODELS = ("gpt-6-luna", "claude-haiku-5-5")
-SILENCE_S = 0.3
+SILENCE_S = 0.5
 COOLDOWN_S = 0.6
 DEADLINE_S = 10.0
-HURRY_S = 1.0
+HURRY_S = 1.2
 """The deadline of those that are to run out of time."""
 TEXT = "one two three four"
 

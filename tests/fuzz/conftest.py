@@ -61,7 +61,13 @@ async def gateway(
         pipeline = Forgetful(PIPELINE, FakePipeline())
         orchestrator = Forgetful(ORCHESTRATOR, FakeOrchestrator())
         peers = {ROUTER: router.service, PIPELINE: pipeline, ORCHESTRATOR: orchestrator}
-        gateway_settings = GatewaySettings(database_url=database, redis_url=redis_server)
+        gateway_settings = GatewaySettings(
+            database_url=database,
+            redis_url=redis_server,
+            # A machine that is busy with this is no store that is away.
+            account_timeout_s=5,
+            response_log_timeout_s=5,
+        )
         bindings = await stack.enter_async_context(gateway_wiring.build(gateway_settings, peers))
         server = await stack.enter_async_context(serve(*bindings))
         known = {

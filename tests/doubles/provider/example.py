@@ -22,7 +22,7 @@ def _example(schema: Mapping[str, Any], text: str, root: Mapping[str, Any], dept
     if "const" in schema:
         return schema["const"]
     for choices in ("enum", "anyOf", "oneOf"):
-        if choices in schema:
+        if schema.get(choices):
             first = schema[choices][0]
             return first if choices == "enum" else _example(first, text, root, depth + 1)
     return _example_of_kind(schema, text, root, depth)
@@ -30,7 +30,7 @@ def _example(schema: Mapping[str, Any], text: str, root: Mapping[str, Any], dept
 
 def _example_of_kind(schema: Mapping[str, Any], text: str, root: Mapping[str, Any], depth: int) -> Any:
     kind = schema.get("type", "object" if "properties" in schema else "string")
-    match kind[0] if isinstance(kind, list) else kind:
+    match (kind or ["string"])[0] if isinstance(kind, list) else kind:
         case "object":
             properties = schema.get("properties", {})
             names = schema.get("required", properties)

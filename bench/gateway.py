@@ -15,9 +15,8 @@ import argparse
 import asyncio
 import json
 import os
-import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -27,16 +26,10 @@ import psycopg
 from google.api.httpbody_pb2 import HttpBody  # type: ignore[import-untyped]
 from grpc_health.v1 import health_pb2  # type: ignore[import-untyped]
 
+from bench.process import CLIENTS, Task, cost_us, running, stores
 from quartet.common.v1 import decision_pb2, generation_pb2, message_pb2
 from quartet.gateway.v1 import anthropic_pb2, gateway_pb2, openai_pb2
 from quartet.router.v1 import router_pb2
-from services.cli.settings import StackSettings
-from services.cli.stack.ports import assign_ports, find_free_ports
-from services.cli.stack.postgres import prepare_postgres
-from services.cli.stack.process import ProcessRoom
-from services.cli.stack.redis import prepare_redis
-from services.cli.stack.schemas import migrate_all
-from services.cli.stack.supervisor import Supervisor
 from services.gateway.adapters.postgres.keys import ensure_dev_key
 from services.gateway.domain.keys import key_id_of, make_text
 from services.kit.binding import Binding
@@ -47,7 +40,6 @@ from services.kit.testing import serve
 
 MODEL = "gpt-6-luna"
 WINDOW = 1000
-CLIENTS = 32
 DELTAS = 200
 LIMIT = 100
 QUOTAS = (
@@ -68,8 +60,6 @@ NATIVE = gateway_pb2.DESCRIPTOR.services_by_name["GatewayService"].full_name
 OPENAI = openai_pb2.DESCRIPTOR.services_by_name["OpenAIService"].full_name
 ANTHROPIC = anthropic_pb2.DESCRIPTOR.services_by_name["AnthropicService"].full_name
 HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
-
-Task = Callable[[], Awaitable[object]]
 
 
 class Router:
@@ -106,27 +96,6 @@ class Router:
 
 
 @asynccontextmanager
-async def stores() -> AsyncIterator[tuple[str, str]]:
-    """The URLs of an empty PostgreSQL, migrated, and an empty Redis."""
-    with tempfile.TemporaryDirectory(prefix="quartet-bench-") as folder:
-        os.chmod(folder, 0o711)  # noqa: PTH101, S103 - PostgreSQL's own account goes through it
-        home = Path(folder) / "home"
-        room = ProcessRoom.within(home)
-        settings = assign_ports(
-            StackSettings(home=home, postgres_port=0, redis_port=0), ("postgres", "redis")
-        )
-        database_url, postgres = await prepare_postgres(settings)
-        redis_url, redis = await prepare_redis(settings)
-        supervisor = Supervisor(room, say=lambda _: None)
-        try:
-            await supervisor.start(postgres, redis)
-            await migrate_all(database_url)
-            yield database_url, redis_url
-        finally:
-            await supervisor.stop()
-
-
-@asynccontextmanager
 async def keys(database_url: str) -> AsyncIterator[dict[str, str]]:
     """Keys limited in nothing, in LIMIT tokens a request, in all six quotas, and to no request at all."""
     with tempfile.TemporaryDirectory() as folder:
@@ -151,30 +120,6 @@ async def keys(database_url: str) -> AsyncIterator[dict[str, str]]:
         yield made
 
 
-@asynccontextmanager
-async def running(*arguments: str, **variables: str) -> AsyncIterator[tuple[int, str]]:
-    """A Python process that listens on GATEWAY_PORT: its id and its address."""
-    port = find_free_ports(1, avoid=set())[0]
-    environment = {**os.environ, "GATEWAY_PORT": str(port), "QUARTET_LOG_LEVEL": "WARNING", **variables}
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, *arguments, env=environment, stdout=asyncio.subprocess.DEVNULL
-    )
-    try:
-        async with asyncio.timeout(60):
-            while True:
-                try:
-                    _, writer = await asyncio.open_connection("127.0.0.1", port)
-                except ConnectionRefusedError:
-                    await asyncio.sleep(0.1)
-                else:
-                    writer.close()
-                    break
-        yield process.pid, f"127.0.0.1:{port}"
-    finally:
-        process.terminate()
-        await process.wait()
-
-
 async def serve_bare() -> None:
     """grpc.aio as it comes, on GATEWAY_PORT: `Generate` is refused, everything else answered with nothing."""
     details = InvalidArgument("too long", reason="TOKEN_LIMIT_EXCEEDED", metadata={"limit": str(LIMIT)})
@@ -196,25 +141,6 @@ async def serve_bare() -> None:
     server.add_insecure_port(f"127.0.0.1:{os.environ['GATEWAY_PORT']}")
     await server.start()
     await server.wait_for_termination()
-
-
-def cpu_ns(pid: int) -> int:
-    """What the kernel booked for a process and its living threads."""
-    tasks = Path(f"/proc/{pid}/task").iterdir()
-    return sum(int((task / "schedstat").read_text(encoding="ascii").split()[0]) for task in tasks)
-
-
-async def cost_us(pid: int, task: Task, times: int) -> float:
-    """CPU µs of the process for each run of the task."""
-    remaining = iter(range(times))
-
-    async def work() -> None:
-        for _ in remaining:
-            await task()
-
-    before = cpu_ns(pid)
-    await asyncio.gather(*(work() for _ in range(CLIENTS)))
-    return (cpu_ns(pid) - before) / times / 1000
 
 
 def a_call(key: str) -> Call:

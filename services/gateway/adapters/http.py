@@ -70,6 +70,7 @@ async def speak(answer: AsyncGenerator[HttpBody], call: Call, shape: ErrorShape)
         except QuartetError as error:
             if begun:
                 raise
+            call.last_words = None
             # To gRPC the answer is a success: only this tells the trace that it is none.
             trace.get_current_span().set_attribute(names.ERROR_TYPE, error.status)
             status = shape.status(error)

@@ -11,6 +11,7 @@ from services.kit.errors import QuartetError
 from services.router.adapters.transport import Patience, Transport
 from services.router.domain import failures
 from services.router.domain.adaptation import ModelRequest
+from services.router.domain.joining import append_joined
 from services.router.ports import Accepted, ProviderEvent
 
 DONE = b"[DONE]"
@@ -110,7 +111,7 @@ class WireProvider(ABC):
                 raise failures.from_http_status(status, message, provider=self.name, model=model)
             try:
                 for delta in decoder.feed(event):
-                    _append(deltas, delta)
+                    append_joined(deltas, delta)
             except MalformedAnswerError as fault:
                 raise failures.interrupted(self.name, model, str(fault)) from None
             if decoder.is_last:
@@ -135,26 +136,3 @@ class WireProvider(ABC):
         """Those that depend on the request."""
         del spec
         return {}
-
-
-def _append(deltas: list[Delta], delta: Delta) -> None:
-    """Adds a delta, to the one before it where that is of the same part and kind of words."""
-    if deltas and deltas[-1].part_index == delta.part_index and not delta.HasField("extra"):
-        last, kind = deltas[-1], delta.WhichOneof("kind")
-        if kind == last.WhichOneof("kind"):
-            match kind:
-                case "text":
-                    last.text += delta.text
-                    return
-                case "refusal":
-                    last.refusal += delta.refusal
-                    return
-                case "tool_call" if not delta.tool_call.id and not delta.tool_call.name:
-                    last.tool_call.arguments_json += delta.tool_call.arguments_json
-                    if delta.tool_call.HasField("input_text"):
-                        last.tool_call.input_text += delta.tool_call.input_text
-                    return
-                case "thinking" if delta.thinking.text and not last.thinking.signature:
-                    last.thinking.text += delta.thinking.text
-                    return
-    deltas.append(delta)

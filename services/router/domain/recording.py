@@ -9,9 +9,12 @@ from google.protobuf.message import DecodeError
 from quartet.common.v1.generation_pb2 import Completion, Delta
 from quartet.common.v1.message_pb2 import ROLE_ASSISTANT, Message, Part
 from quartet.router.v1.router_pb2 import StreamGenerateResponse
+from services.router.domain.joining import append_joined
 
 MAX_BYTES = 1024 * 1024
 """Longer answers are not recorded."""
+MAX_JOINED_BYTES = 16 * 1024
+"""Of one delta, so that joining takes no time that grows with the square of the answer."""
 _LENGTH_BYTES = 4
 
 
@@ -20,7 +23,8 @@ class Recording:
     """An answer.
 
     Attributes:
-        deltas: As they came; of an answer that came whole, one for each part.
+        deltas: One for each stretch of words of one kind, since all are there at once when it is given again;
+            of an answer that came whole, one for each part.
         completion: With the message.
     """
 
@@ -34,7 +38,7 @@ class Recording:
         completion.CopyFrom(end)
         if not completion.message.parts:
             completion.message.CopyFrom(assemble(deltas))
-        return cls(deltas=deltas, completion=completion)
+        return cls(deltas=_join(deltas), completion=completion)
 
     @classmethod
     def of_answer(cls, completion: Completion) -> Self:
@@ -97,6 +101,22 @@ def assemble(deltas: Iterable[Delta]) -> Message:
                 part.opaque.CopyFrom(delta.opaque)
     ordered = [parts[index] for index in sorted(parts)]
     return Message(role=ROLE_ASSISTANT, parts=[part for part in ordered if part.WhichOneof("kind")])
+
+
+def _join(deltas: Iterable[Delta]) -> list[Delta]:
+    """Neighbours as one, in messages of their own: those that came may still be on their way to a client."""
+    joined: list[Delta] = []
+    size = 0
+    for delta in deltas:
+        own = Delta()
+        own.CopyFrom(delta)
+        size += own.ByteSize()
+        if size > MAX_JOINED_BYTES:
+            size = own.ByteSize()
+            joined.append(own)
+        else:
+            append_joined(joined, own)
+    return joined
 
 
 def _split(message: Message) -> Iterator[Delta]:

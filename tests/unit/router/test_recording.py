@@ -33,8 +33,23 @@ def completed(*parts: message.Part, finish: int = generation.FINISH_REASON_STOP)
 def test_a_recording_reads_as_it_was_written(spoken: list[generation.Delta]) -> None:
     recording = Recording.of_stream(spoken, completed())
     again = Recording.from_bytes(recording.to_bytes())
-    assert list(again.deltas) == spoken
+    assert list(again.deltas) == list(recording.deltas)
+    assert assemble(again.deltas) == assemble(spoken)
     assert again.completion == recording.completion
+
+
+def test_words_that_came_piece_by_piece_are_given_again_in_one() -> None:
+    spoken = [generation.Delta(text=f"word{number} ") for number in range(60)]
+    recording = Recording.of_stream(spoken, completed())
+    assert [delta.text for delta in recording.deltas] == ["".join(delta.text for delta in spoken)]
+    assert spoken[0].text == "word0 "
+
+
+def test_a_long_answer_is_given_again_in_pieces_of_bounded_length() -> None:
+    spoken = [generation.Delta(text="x" * 1000) for _ in range(100)]
+    recording = Recording.of_stream(spoken, completed())
+    assert sum(len(delta.text) for delta in recording.deltas) == 100_000
+    assert all(delta.ByteSize() <= 17 * 1024 for delta in recording.deltas)
 
 
 @given(spoken=deltas)

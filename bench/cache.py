@@ -4,11 +4,11 @@ Usage: python -m bench.cache [--requests 3000] [--rounds 5] [--words 60]
 
 Starts PostgreSQL and Redis, the provider double, and the router as its own process as `quartet serve router`
 does. One question is answered by the double, word by word, and kept; from then on it is asked again by 32
-clients, and each answer is an exact hit. A figure is what the kernel booked for all threads of the router (user
-and system time, in nanoseconds) from the first to the last request, divided by the requests; nothing is
+clients, and each answer is an exact hit. A figure is what the kernel booked for all threads of the router
+(user and system time, in nanoseconds) from the first to the last request, divided by the requests; nothing is
 subtracted. Beside them stands what a process costs that holds grpc.aio and nothing else, and sends the same
-messages at once. Each row is the least of the rounds, since other programs share the caches and slow all down:
-compare rows of one run. Exits 1 when a hit costs more than 300 µs.
+messages at once. Each row is the least of the rounds, since other programs share the caches and slow all
+down: compare rows of one run. Exits 1 when a hit costs more than 300 µs.
 """
 
 import argparse

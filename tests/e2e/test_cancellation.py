@@ -19,8 +19,8 @@ from tests.e2e.vitals import (
     half_closed,
     idle_tasks,
     limited_key,
-    no_reservation_is_left,
     reason_of,
+    reservations,
     until,
 )
 
@@ -114,7 +114,7 @@ async def test_calls_that_are_left_at_any_moment_leave_nothing_behind(
         assert await until(lambda: not half_closed(apart_suite, provider)), half_closed(apart_suite, provider)
         assert await until(lambda: spans.gauges["gateway", names.CAPACITY_CALLS] == 0)
         assert await until(lambda: not busier(spans, tasks)), busier(spans, tasks)
-        assert await no_reservation_is_left(apart_suite)
+        assert not (held := await reservations(apart_suite)), held
         assert await leave_after(api, KINDS[0], 60) == "200"
 
 

@@ -24,8 +24,8 @@ from tests.e2e.vitals import (
     envoy_gauge,
     half_closed,
     idle_tasks,
-    no_reservation_is_left,
     read_vitals,
+    reservations,
     until,
 )
 
@@ -33,8 +33,9 @@ MINUTES = float(os.environ.get("SOAK_MINUTES", "30"))
 SAMPLE_S = 10.0
 CAPACITY_S = 30.0
 WORKERS = 64
-AT_ONCE = 400
-"""More than half the load should ever have under way."""
+AT_ONCE = 256
+"""More than half the load has under way, unless other programs take the machine."""
+PEAK_S = 15.0
 WATCHED = ("envoy", "gateway", "router", "pipeline", "orchestrator")
 """Whose memory must stay as it is; those of the stores grow with what they keep, up to their own bounds."""
 GROWTH = 0.05
@@ -97,8 +98,9 @@ async def test_at_half_its_capacity_memory_stays_and_nothing_is_left_open(
                 await load.send(kind)
             capacity = await load.saturate(CAPACITY_S, WORKERS)
             log.info("capacity: %.1f requests/s by %d clients", capacity, WORKERS)
-            assert not load.tally.wrong(KINDS), load.tally.wrong(KINDS)
-        await comes_to_rest(soaked, double, telemetry)
+            # The peak comes first: allocators keep what it took, and it is no growth when it comes again.
+            await load.saturate(PEAK_S, AT_ONCE)
+        assert not (leaks := await find_leaks(soaked, double, telemetry)), leaks
         await asyncio.sleep(REST_S)
         tasks, idle = await idle_tasks(telemetry), read_vitals(soaked)
 
@@ -112,11 +114,13 @@ async def test_at_half_its_capacity_memory_stays_and_nothing_is_left_open(
                 await end(watching)
     finally:
         await native.close()
-    await comes_to_rest(soaked, double, telemetry)
+    leaks = await find_leaks(soaked, double, telemetry)
     ended = await until_sockets_close(soaked, idle)
     for line in (*describe_outcomes(load.tally), *describe_memory(samples, idle, ended)):
         log.info("%s", line)
+    log.info("left: %s", leaks)
     assert not load.tally.wrong(KINDS), load.tally.wrong(KINDS)
+    assert not leaks, leaks
     assert load.tally.busy <= BUSY_SHARE * load.tally.done, load.tally.outcomes
     assert not (grown := {name: share for name, share in growth(samples).items() if abs(share) > GROWTH}), (
         grown
@@ -129,13 +133,18 @@ def connect(suite: Suite) -> aiohttp.ClientSession:
     return aiohttp.ClientSession(suite.url, connector=aiohttp.TCPConnector(limit=0))
 
 
-async def comes_to_rest(suite: Suite, double: ProviderDouble, telemetry: OtlpReceiver) -> None:
-    """No call, half-closed socket or reservation is left."""
-    assert await until(lambda: double.in_flight == 0), double.stats()
-    assert await until(lambda: telemetry.gauges.get(("gateway", names.CAPACITY_CALLS)) == 0)
-    assert await envoy_gauge(suite, "cluster.gateway.upstream_rq_active") == 0
-    assert await until(lambda: not half_closed(suite, double)), half_closed(suite, double)
-    assert await no_reservation_is_left(suite)
+async def find_leaks(suite: Suite, double: ProviderDouble, telemetry: OtlpReceiver) -> list[str]:
+    """Calls, half-closed sockets and reservations that are left when there was time to end them."""
+    calls = await until(lambda: double.in_flight == 0)
+    calls = calls and await until(lambda: telemetry.gauges.get(("gateway", names.CAPACITY_CALLS)) == 0)
+    calls = calls and await envoy_gauge(suite, "cluster.gateway.upstream_rq_active") == 0
+    await until(lambda: not half_closed(suite, double))
+    held = await reservations(suite)
+    return [
+        *(() if calls else ("calls under way",)),
+        *(f"half closed: {socket}" for socket in half_closed(suite, double)),
+        *(f"reserved: {key} {what}" for key, what in held.items()),
+    ]
 
 
 async def until_sockets_close(suite: Suite, idle: Sample) -> Sample:

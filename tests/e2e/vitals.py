@@ -97,7 +97,10 @@ def _family(pid: int, children: Mapping[int, list[int]]) -> Iterator[int]:
 
 def reason_of(answer: bytes) -> str:
     """Why a call was refused, by any of the three shapes of errors."""
-    value = json.loads(answer)
+    try:
+        value = json.loads(answer)
+    except ValueError:
+        return f"no JSON: {answer[:60]!r} … {answer[-200:]!r}"
     if "error" in value:
         return str(value["error"]["quartet"]["reason"])
     return next(
@@ -156,8 +159,8 @@ async def limited_key(suite: Suite) -> str:
     return await make_key(suite, "limited", **dict.fromkeys(quotas, 1_000_000_000))
 
 
-async def no_reservation_is_left(suite: Suite) -> bool:
-    """Whether accounts and places come to nothing."""
+async def reservations(suite: Suite) -> dict[str, str]:
+    """Accounts and places that do not come to nothing, by key, with what they hold."""
     port = suite.environment["QUARTET_REDIS_PORT"]
     password = (suite.home / "redis.password").read_text(encoding="ascii").strip()
     async with Redis.from_url(f"redis://:{password}@127.0.0.1:{port}/0") as redis:
@@ -170,9 +173,15 @@ async def no_reservation_is_left(suite: Suite) -> bool:
                 async for key in redis.scan_iter(f"quartet:{{default}}:{pattern}")
             ]
             if not held:
-                return True
+                return {}
             await asyncio.sleep(0.2)
-    return False
+        return {key.decode(): str(await _read(redis, key)) for key in held}
+
+
+async def _read(redis: Redis, key: bytes) -> Any:
+    if await redis.type(key) == b"zset":
+        return await redis.zrange(key, 0, -1, withscores=True)
+    return await redis.hgetall(key)
 
 
 async def idle_tasks(spans: OtlpReceiver) -> dict[str, float]:

@@ -12,8 +12,9 @@ from services.kit.errors import DeadlineExceeded, Unavailable
 
 
 async def failing() -> AsyncGenerator[HttpBody]:
-    raise Unavailable("nobody is there", reason="PROVIDER_UNAVAILABLE")
-    yield
+    for reason in ("PROVIDER_UNAVAILABLE",):
+        raise Unavailable("nobody is there", reason=reason)
+    yield json_body({})
 
 
 async def whole() -> AsyncGenerator[HttpBody]:

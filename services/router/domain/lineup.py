@@ -59,8 +59,9 @@ class Lineup:
         return CHEAPER if any(each.model.id == model.id for each in self.cheaper) else ""
 
     def first_of(self, tier: str) -> Weighed | None:
-        """The preferred one of a tier's models that can serve; None for no tier."""
-        return first_able([each for each in self.in_order() if tier and self.tier_of(each.model) == tier])
+        """The first of a tier's models that can serve, whatever is asked; None for no tier."""
+        models = {STRONG: self.strong, CHEAPER: self.cheaper}.get(tier, ())
+        return first_able([each for each in models if not each.model.can(Capability.PASSAGES_ONLY)])
 
     def drafting(self, models: Sequence[Model]) -> frozenset[str]:
         """Of the models that can serve, the cheaper ones to check, where another is there to escalate to.

@@ -30,19 +30,22 @@ Handler = PipelineHandler | AgentHandler | None
 class Vocabulary:
     """Words and phrases to look for; whole words only, whatever their case."""
 
-    __slots__ = ("_phrases", "_words")
+    __slots__ = ("_first_words", "_phrases", "_words")
 
     def __init__(self, entries: Sequence[str]) -> None:
         spoken = [normalise_words(entry) for entry in entries]
         self._words = frozenset(entry.strip() for entry in spoken if entry.count(" ") == 2)
         self._phrases = tuple((frozenset(entry.split()), entry) for entry in spoken if entry.count(" ") > 2)
+        self._first_words = frozenset(entry.split()[0] for _, entry in self._phrases)
 
     def occurs_in(self, features: Features) -> bool:
         """Whether any of the entries occurs."""
         if not self._words.isdisjoint(features.words):
             return True
         # Few texts have all the words of a phrase: the others need not be searched for it.
-        return any(words <= features.words and phrase in features.spoken for words, phrase in self._phrases)
+        return not self._first_words.isdisjoint(features.words) and any(
+            words <= features.words and phrase in features.spoken for words, phrase in self._phrases
+        )
 
 
 TellLanguage = Callable[[str], str]

@@ -111,14 +111,15 @@ def find_stay(last: Memory, own: Weighed | None, lineup: Lineup, *, input_tokens
         return Stay(own=None, told=f"leaves {last.model}: it is none of the route's models")
     if not own.can_serve:
         return Stay(own=None, told=f"leaves {own.model.id}: {own.candidate.rejected_because}")
-    chosen, peer = first_able(lineup.in_order()), lineup.first_of(lineup.tier_of(own.model))
+    tier, chosen = lineup.tier_of(own.model), first_able(lineup.in_order())
+    peer = lineup.first_of(tier)
     cached_tokens = min(last.cached_tokens, input_tokens) if own.model.id == last.model else 0
     discount = cached_discount(own.model.prices, cached_tokens)
     verdict = judge_stay(
-        _stand(own, lineup),
+        _stand(own, tier),
         discount_micro_usd=discount,
-        chosen=_stand(chosen, lineup) if chosen is not None else None,
-        peer=_stand(peer, lineup) if peer is not None else None,
+        chosen=None if chosen is None else _stand(chosen, lineup.tier_of(chosen.model)),
+        peer=None if peer is None else _stand(peer, tier),
         is_sure=is_sure,
     )
     cost = own.candidate.estimated_cost_micro_usd
@@ -132,9 +133,7 @@ def find_stay(last: Memory, own: Weighed | None, lineup: Lineup, *, input_tokens
     return Stay(own=own, told=tell_stay(own.model.id), is_another=is_another)
 
 
-def _stand(weighed: Weighed, lineup: Lineup) -> Standing:
+def _stand(weighed: Weighed, tier: str) -> Standing:
     return Standing(
-        model=weighed.model.id,
-        tier=lineup.tier_of(weighed.model),
-        cost_micro_usd=weighed.candidate.estimated_cost_micro_usd,
+        model=weighed.model.id, tier=tier, cost_micro_usd=weighed.candidate.estimated_cost_micro_usd
     )

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import random
+import re
 import time
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
@@ -32,11 +33,15 @@ BUSY = {
     "529 QUOTA_UNAVAILABLE",
     "UNAVAILABLE OVERLOADED",
     "503 RESPONSE_LOG_UNAVAILABLE",
+    "200 error RESPONSE_LOG_UNAVAILABLE",
+    "200 error ANSWER_INTERRUPTED",
 }
 """What a client may hear from a machine with more to do than it can."""
 WORDS = ("river", "lamp", "seven", "cloud", "paper", "tide", "north", "copper", "garden", "slow", "engine")
 ENDS = (b"data: [DONE]\n\n", b"event: message_stop", b'"response.completed"', b'"end":')
 """How streams end that end well, in the four dialects."""
+REASON = re.compile(rb'"reason":"([A-Z_]+)"')
+"""In an event that ends a stream with an error."""
 REUSED_KEYS = 200
 """Of the newest idempotency keys, any is used again."""
 CACHED_PROMPTS = 300
@@ -135,7 +140,8 @@ class Client:
             return "200"
         if any(end in answer[-4096:] for end in ENDS) and b'"error":{' not in answer[-4096:]:
             return "200"
-        return "200 error" if b'"error"' in answer[-4096:] else "200 broken"
+        found = REASON.search(answer[-4096:])
+        return f"200 error {found[1].decode()}" if found else "200 broken"
 
     async def get(self, path: str) -> str:
         headers = {"authorization": f"Bearer {self.secrets.roomy}"}
@@ -376,7 +382,10 @@ KINDS: tuple[Kind, ...] = (
         2,
         Client.meet_fault,
         _outcomes(
-            "200 error",
+            "200 error PROVIDER_INTERRUPTED",
+            "200 error PROVIDER_UNAVAILABLE",
+            "200 error PROVIDER_BROKEN",
+            "200 error DEADLINE_EXCEEDED",
             "429 PROVIDER_RATE_LIMITED",
             "500 PROVIDER_BROKEN",
             "503 PROVIDER_INTERRUPTED",

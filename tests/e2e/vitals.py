@@ -32,7 +32,7 @@ class Vitals:
         resident_bytes: Memory, with what of the programs' files is mapped.
         private_bytes: Of it what is in no file: heaps and stacks.
         files: Open ones, sockets among them.
-        sockets: Open ones, listening ones and pairs included.
+        sockets: Open ones, but for those to the stores: such pools grow to their bound and stay.
     """
 
     resident_bytes: int
@@ -44,17 +44,19 @@ class Vitals:
 def read_vitals(suite: Suite) -> dict[str, Vitals]:
     """Of every part, by name."""
     children = _children()
-    return {name: _vitals_of(list(_family(pid, children))) for name, pid in suite.pids().items()}
+    stores = {int(suite.environment[f"QUARTET_{part}_PORT"]) for part in ("POSTGRES", "REDIS")}
+    pooled = {f"socket:[{row[9]}]" for row in _connections() if port_of(row[2]) in stores}
+    return {name: _vitals_of(list(_family(pid, children)), pooled) for name, pid in suite.pids().items()}
 
 
-def _vitals_of(pids: list[int]) -> Vitals:
+def _vitals_of(pids: list[int], pooled: set[str]) -> Vitals:
     links = [link for pid in pids for link in _open_files(pid)]
     memory = [_memory_bytes(pid) for pid in pids]
     return Vitals(
         resident_bytes=sum(resident for resident, _ in memory),
         private_bytes=sum(private for _, private in memory),
         files=len(links),
-        sockets=sum(link.startswith("socket:") for link in links),
+        sockets=sum(link.startswith("socket:") and link not in pooled for link in links),
     )
 
 
@@ -126,16 +128,20 @@ async def envoy_gauge(suite: Suite, name: str) -> int:
 
 
 def half_closed(suite: Suite, provider: ProviderDouble) -> list[str]:
-    """Sockets of the suite's that the other side has closed and ours holds on to, from the kernel's table."""
-    ports = {int(suite.environment[f"QUARTET_{part.upper()}_PORT"]) for part in PARTS}
-    ports.add(int(provider.url.rpartition(":")[2]))
-    lines = Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]
-    rows = [line.split()[1:4] for line in lines]
+    """Sockets of the suite's that the other side has closed and ours holds on to, by the parts' names."""
+    parts = {int(suite.environment[f"QUARTET_{part.upper()}_PORT"]): part for part in PARTS}
+    parts[int(provider.url.rpartition(":")[2])] = "provider"
+    ends = [(port_of(row[1]), port_of(row[2])) for row in _connections() if row[3] == CLOSE_WAIT]
     return [
-        f"{here} {there}"
-        for here, there, state in rows
-        if state == CLOSE_WAIT and not ports.isdisjoint((port_of(here), port_of(there)))
+        f"{parts.get(here, here)} to {parts.get(there, there)}"
+        for here, there in ends
+        if here in parts or there in parts
     ]
+
+
+def _connections() -> list[list[str]]:
+    """The rows of the kernel's table: local address, remote one and state in 1 to 3, the inode in 9."""
+    return [line.split() for line in Path("/proc/net/tcp").read_text(encoding="ascii").splitlines()[1:]]
 
 
 def port_of(address: str) -> int:

@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date
-from enum import Enum
+from enum import Enum, StrEnum
 
 from services.kit.errors import NotFound
 from services.router.domain.prices import Prices
@@ -17,8 +17,8 @@ LOCAL = "local"
 """The provider of the models that run in this process."""
 
 
-class Capability(Enum):
-    """What a model can do beyond answering text with text."""
+class Capability(StrEnum):
+    """What a model can do beyond answering text with text; looked up so often that the hash matters."""
 
     TOOLS = "tools"
     VISION = "vision"

@@ -2,15 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import StrEnum
 
 from quartet.common.v1.generation_pb2 import Usage
 
 TOKENS_PER_PRICE = 1_000_000
 
 
-class TokenKind(Enum):
-    """The kinds of token that providers price apart."""
+class TokenKind(StrEnum):
+    """The kinds of token that providers price apart; looked up so often that the hash matters."""
 
     INPUT = "input"
     OUTPUT = "output"

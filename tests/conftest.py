@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import pytest_asyncio
+from hypothesis import settings
 from redis.asyncio import Redis
 
 from services.cli.settings import StackSettings
@@ -21,6 +22,10 @@ from tests.databases import copy_database
 
 # Read by gRPC at its first use: it would write to the logs of programs that tests start.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
+# How long an example takes is no test's business; another profile may still be asked for by name.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 
 @pytest.fixture(autouse=True)

@@ -16,7 +16,8 @@ from services.kit import names
 from services.kit.tasks import end
 from services.kit.testing import OtlpReceiver, receive_otlp
 from tests.doubles.provider import ProviderDouble
-from tests.e2e.load import KINDS, Client, Load, Tally, make_secrets, native_client, script
+from tests.e2e.clients import Client, make_secrets, native_client, script
+from tests.e2e.load import KINDS, Load, Tally
 from tests.e2e.suite import Suite, run_suite
 from tests.e2e.vitals import (
     Vitals,

@@ -1,11 +1,13 @@
 """Shared makers of domain values: the shipped tables, prompts, models."""
 
-from collections.abc import Callable
+import ssl
+from collections.abc import AsyncIterator, Callable
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from quartet.common.v1 import message_pb2 as message
 from quartet.router.v1.router_pb2 import Prompt
@@ -14,6 +16,7 @@ from services.router.adapters.config.routes import read_routes
 from services.router.domain.catalogue import LOCAL, Catalogue, Dialect, Providers, ProviderState
 from services.router.domain.decision import Decider
 from services.router.domain.routes import RouteTable
+from tests.unit.router.http_peer import HELLO, Peer
 
 CONFIG = Path(__file__).parents[3] / "config"
 TODAY = date(2026, 11, 24)
@@ -69,3 +72,17 @@ def ask() -> Ask:
         return prompt
 
     return make
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+async def secure_peer(authority: trustme.CA) -> AsyncIterator[Peer]:
+    """Says hello over TLS, as `localhost`."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("localhost").configure_cert(context)
+    async with Peer(HELLO, tls=context) as peer:
+        yield peer

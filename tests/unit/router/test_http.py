@@ -20,9 +20,8 @@ from services.router.adapters.http.connection import (
     SilentError,
 )
 from services.router.adapters.http.dialing import Dialer, Egress, UnreachableError
-from tests.unit.router.http_peer import Peer
+from tests.unit.router.http_peer import HELLO, Peer
 
-OK = b"HTTP/1.1 200 OK\r\ncontent-type: text/plain\r\ncontent-length: 5\r\n\r\nhello"
 CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n"
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n"
 
@@ -48,7 +47,7 @@ async def post(client: HttpClient, *, timeout_s: float = 5, max_bytes: int = 1 <
     return body
 
 
-@pytest.mark.parametrize("answer", [OK, CHUNKED, b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n" + OK])
+@pytest.mark.parametrize("answer", [HELLO, CHUNKED, b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\n" + HELLO])
 async def test_an_answer_is_read_and_its_connection_used_again(answer: bytes) -> None:
     async with Peer(answer) as peer, client_of(f"{peer.url}/v1/") as client:
         assert [await post(client) for _ in range(3)] == [b"hello"] * 3
@@ -75,7 +74,7 @@ async def test_an_answer_is_the_same_however_its_bytes_are_cut(cuts: list[int]) 
 
 
 async def test_concurrent_requests_have_connections_of_their_own_which_are_kept() -> None:
-    async with Peer(OK) as peer, client_of(peer.url) as client:
+    async with Peer(HELLO) as peer, client_of(peer.url) as client:
         await asyncio.gather(*(post(client) for _ in range(5)))
         await asyncio.gather(*(post(client) for _ in range(5)))
         assert peer.connections == 5
@@ -99,9 +98,9 @@ async def test_an_answer_that_is_none_is_refused_and_its_connection_closed(answe
         await asyncio.wait_for(peer.lost.wait(), 5)
 
 
-@pytest.mark.parametrize("extra", [OK, b"rubbish"])
+@pytest.mark.parametrize("extra", [HELLO, b"rubbish"])
 async def test_a_connection_on_which_more_comes_than_was_asked_for_is_not_used_again(extra: bytes) -> None:
-    async with Peer(OK + extra) as peer, client_of(peer.url) as client:
+    async with Peer(HELLO + extra) as peer, client_of(peer.url) as client:
         assert [await post(client), await post(client)] == [b"hello", b"hello"]
         assert peer.connections == 2
 
@@ -130,7 +129,7 @@ async def test_a_connection_that_is_cut_is_an_error(sent: bytes) -> None:
 
 async def test_an_idle_connection_that_the_peer_has_closed_is_never_written_to() -> None:
     async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(OK)
+        writer.write(HELLO)
         await writer.drain()
         writer.close()
 
@@ -211,7 +210,7 @@ async def test_a_sender_that_is_faster_than_its_reader_is_slowed_down() -> None:
 
 
 async def test_a_server_that_is_not_there_is_unreachable() -> None:
-    async with Peer(OK) as peer:
+    async with Peer(HELLO) as peer:
         url = peer.url
     async with client_of(url) as client:
         with pytest.raises(UnreachableError):

@@ -2,7 +2,6 @@
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator
 
 import pytest
 import trustme
@@ -10,20 +9,7 @@ import trustme
 from services.kit.settings import SettingsError
 from services.router.adapters.http.dialing import Dialer, Egress, UnreachableError
 from tests.unit.router.http_peer import Peer
-from tests.unit.router.test_http import OK, client_of, post
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture
-async def secure_peer(authority: trustme.CA) -> AsyncIterator[Peer]:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost").configure_cert(context)
-    async with Peer(OK, tls=context) as peer:
-        yield peer
+from tests.unit.router.test_http import client_of, post
 
 
 def trusting(authority: trustme.CA) -> ssl.SSLContext:

@@ -1,7 +1,6 @@
 """TLS, proxies and bounds of what the vendors' SDKs send, by Azure's as the simplest."""
 
 import asyncio
-import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -16,24 +15,10 @@ from services.router.adapters.http.dialing import Egress, UnreachableError
 from services.router.adapters.sdk.azure import AzureClient
 from services.router.adapters.sdk.client import SdkClient, SdkResponse
 from services.router.adapters.transport import MAX_REFUSAL_BYTES
-from tests.unit.router.http_peer import Peer
+from tests.unit.router.http_peer import HELLO, Peer
 from tests.unit.router.test_http_tls import pipe
 
-OK = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello"
 DIRECT = Egress()
-
-
-@pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
-
-
-@pytest.fixture
-async def secure_peer(authority: trustme.CA) -> AsyncIterator[Peer]:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("localhost").configure_cert(context)
-    async with Peer(OK, tls=context) as peer:
-        yield peer
 
 
 @pytest.fixture
@@ -112,7 +97,7 @@ async def test_a_proxy_is_asked_for_a_tunnel_unless_the_host_needs_none(secure_p
 
 
 async def test_nobody_there_is_unreachable() -> None:
-    async with Peer(OK) as peer:
+    async with Peer(HELLO) as peer:
         url = peer.url
     async with client_of(url) as client:
         with pytest.raises(UnreachableError):
@@ -162,7 +147,7 @@ async def test_silence_ends_when_it_is_due() -> None:
 
 
 async def test_what_no_time_is_left_for_is_not_sent() -> None:
-    async with Peer(OK) as peer, client_of(peer.url) as client:
+    async with Peer(HELLO) as peer, client_of(peer.url) as client:
         with pytest.raises(SilentError):
             await post(client, timeout_s=-1.0)
         assert not peer.requests

@@ -14,7 +14,14 @@ from services.kit import names
 from services.kit.binding import Rpc, rpcs_of
 from services.kit.call import Call, header_text
 from services.kit.channel import Channel
-from services.kit.errors import DeadlineExceeded, QuartetError, Unavailable, from_proto, from_status
+from services.kit.errors import (
+    Cancelled,
+    DeadlineExceeded,
+    QuartetError,
+    Unavailable,
+    from_proto,
+    from_status,
+)
 from services.kit.execution import out_of_time
 from services.kit.local import local
 from services.kit.tracing import inject, start_client_span
@@ -161,7 +168,8 @@ class _Outgoing:
             if key == names.STATUS_DETAILS:
                 details = value if isinstance(value, bytes) else b""
         code, message = error.code().value[0], error.details() or error.code().name
-        if code == Unavailable.code and not details:
+        # A server that stops cancels what it has not yet begun, and one's own cancelling never ends up here.
+        if code in (Unavailable.code, Cancelled.code) and not details:
             message = f"cannot reach {self._rpc.name} at {self._channel.address}: {message}"
             return Unavailable(message, reason="PEER_UNREACHABLE", retry_after_s=1.0)
         if code == DeadlineExceeded.code and not details:

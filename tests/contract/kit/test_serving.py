@@ -345,3 +345,19 @@ async def test_a_deadline_at_any_moment_of_a_stream_s_beginning_ends_it(timeout_
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await read_slowly(call, 0.0)
             assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+async def test_a_call_that_a_stopping_server_cancels_may_go_elsewhere() -> None:
+    async def cancel(request: bytes, context: Any) -> None:
+        await context.abort(grpc.StatusCode.CANCELLED)
+
+    methods: dict[str, Any] = {"ListModels": grpc.unary_unary_rpc_method_handler(cancel)}
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(ROUTER, methods),))
+    client = remote(ROUTER, f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}")
+    await server.start()
+    with pytest.raises(Unavailable) as caught:
+        await client.list_models(pb.ListModelsRequest(), a_call())
+    assert caught.value.reason == "PEER_UNREACHABLE"
+    await client.close()
+    await server.stop(None)

@@ -1,4 +1,5 @@
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Any
 
 from quartet.gateway.v1 import document_pb2 as outer
@@ -87,6 +88,7 @@ class DocumentService:
             inner.RetrieveRequest,
             outer.SearchResponse,
             collection_of=lambda request: request.collection,
+            within=_with_cache_control,
         )
 
     async def ingest_documents(
@@ -113,4 +115,11 @@ async def _pieces(
     async for request in requests:
         if request.WhichOneof("piece") == "collection":
             collection_target(request.collection).check_scope(caller.key)
-        yield convert(request, inner.IngestDocumentsRequest)
+        piece = convert(request, inner.IngestDocumentsRequest)
+        piece.cache_control = caller.options.cache_control
+        yield piece
+
+
+def _with_cache_control(caller: Caller, asked: inner.RetrieveRequest) -> AbstractAsyncContextManager[None]:
+    asked.cache_control = caller.options.cache_control
+    return nullcontext()

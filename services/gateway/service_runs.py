@@ -19,6 +19,7 @@ class RunService:
 
         def admit(caller: Caller, asked: inner.StartRunRequest) -> AbstractAsyncContextManager[None]:
             asked.task.collection = asked.task.collection or DEFAULT_COLLECTION
+            asked.task.cache_control = asked.task.cache_control or caller.options.cache_control
             return front.quotas.admit_run(caller, asked.task)
 
         async def look_up(request: Any, call: Call) -> str:

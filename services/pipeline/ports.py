@@ -89,8 +89,8 @@ class DocumentStore(Protocol):
 class JobStore(Protocol):
     """Where ingest jobs are kept, as their callers see them."""
 
-    async def create(self, tenant: str, collection: str) -> str:
-        """Makes a job that does not show yet; gives its id."""
+    async def create(self, tenant: str, collection: str, cache_control: str) -> str:
+        """Makes a job that does not show yet, and heeds what is said of caches; gives its id."""
         ...
 
     async def add(

@@ -60,6 +60,7 @@ class PipelineService(DocumentMethods):
             request.query,
             top_k=request.top_k if request.HasField("top_k") else None,
             threshold=request.threshold if request.HasField("threshold") else None,
+            cache_control=request.cache_control,
             call=call,
         )
         return pb.RetrieveResponse(passages=found.passages, usage=found.usage)

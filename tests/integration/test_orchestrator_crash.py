@@ -59,7 +59,7 @@ def call() -> Call:
 
 async def start(client: Any) -> str:
     message = message_pb2.Message(role=message_pb2.ROLE_USER, parts=[message_pb2.Part(text=QUESTION)])
-    request = pb.StartRunRequest(task=run_pb2.Task(messages=[message]))
+    request = pb.StartRunRequest(task=run_pb2.Task(messages=[message], cache_control="no-store"))
     return str((await client.start_run(request, call())).run.id)
 
 
@@ -87,6 +87,9 @@ def check(events: list[run_pb2.RunEvent], neighbours: Neighbours, run_id: str) -
     assert len(neighbours.pipeline.queries) == 2
     # The step under way when the process died is done again, by the same key; the others once.
     assert neighbours.router.calls == {f"{run_id}/1.3": 2, f"{run_id}/1.4": 1}
+    # What was said of caches holds before and after.
+    assert neighbours.pipeline.cache_controls == ["no-store"] * 2
+    assert [prompt.cache_control for prompt in neighbours.router.prompts] == ["no-store"] * 3
 
 
 async def test_a_killed_run_goes_on_after_the_restart(neighbours: Neighbours) -> None:

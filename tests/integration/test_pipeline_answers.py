@@ -47,11 +47,16 @@ async def test_what_the_caller_says_of_caches_reaches_every_call(database_url: s
     router = FakeRouter()
     asked = ask(LIGHT)
     asked.cache_control = "no-store"
+    search = pb.RetrieveRequest(collection="space", query=LIGHT, cache_control="no-cache")
     async with pipeline_service(database_url, router) as service:
         await ingest(service, {"sun.txt": SUN})
+        embedded = len(router.embed_requests)
         await service.run(pb.RunRequest(input=asked), make_call())
+        await service.retrieve(search, make_call())
+        await service.retrieve(pb.RetrieveRequest(collection="space", query=LIGHT), make_call())
     assert [prompt.cache_control for prompt in router.prompts] == ["no-store"]
-    assert router.embed_requests[-1].cache_control == "no-store"
+    said = [request.cache_control for request in router.embed_requests[embedded:]]
+    assert said == ["no-store", "no-cache", ""]
 
 
 async def test_a_stream_brings_stages_and_words_and_ends_with_the_whole_answer(database_url: str) -> None:

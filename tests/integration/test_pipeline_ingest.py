@@ -59,6 +59,22 @@ async def test_the_same_document_again_is_left_alone_and_a_changed_one_is_replac
     assert (collection.document_count, collection.chunk_count) == (2, len(found.passages))
 
 
+async def test_what_is_said_of_caches_stays_with_the_job(database_url: str) -> None:
+    async def pieces(cache_control: str) -> AsyncIterator[pb.IngestDocumentsRequest]:
+        async for piece in upload("space", {f"{cache_control or 'any'}.txt": SUN}):
+            piece.cache_control = cache_control
+            yield piece
+
+    router = FakeRouter()
+    async with pipeline_service(database_url, router) as service:
+        await ingest(service, {"moon.md": MOON})
+        embedded = len(router.embed_requests)
+        for cache_control in ("no-store", ""):
+            answer = await service.ingest_documents(pieces(cache_control), make_call())
+            await wait_for_job(service, answer.job.id)
+    assert [request.cache_control for request in router.embed_requests[embedded:]] == ["no-store", ""]
+
+
 async def test_a_document_that_fails_is_named_with_what_to_do_and_the_job_goes_on(database_url: str) -> None:
     async with pipeline_service(database_url, FakeRouter()) as service:
         ended = await ingest(service, {"a.pdf": b"%PDF broken", "moon.md": MOON})

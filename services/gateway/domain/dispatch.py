@@ -204,6 +204,7 @@ class Dispatcher:
             collection=target.collection or DEFAULT_COLLECTION,
             spec=prompt.spec,
             budget=prompt.budget,
+            cache_control=prompt.cache_control,
         )
         request = orchestrator_pb2.StreamExecuteRequest(task=task, idempotency_key=ticket.key)
         ticket.is_used = True

@@ -7,6 +7,7 @@ from quartet.pipeline.v1 import pipeline_pb2
 from quartet.router.v1 import router_pb2
 from services.kit.call import Call
 from services.kit.errors import Internal
+from services.orchestrator.domain.addressing import address
 from services.orchestrator.domain.judge import judge_answer, judge_retrieval
 from services.orchestrator.domain.progress import Progress
 from services.orchestrator.domain.prompts import step_prompt, synthesis_prompt
@@ -41,9 +42,9 @@ class Actor:
         if step.kind == run_pb2.STEP_KIND_SYNTHESIS:
             partial = not progress.plans or step.id not in {known.id for known in progress.plans[-1].steps}
             prompt = synthesis_prompt(progress, passages, partial=partial)
-            completion = await self._stream(_addressed(prompt, run_id, step.id, progress), run_id, call)
+            completion = await self._stream(address(prompt, run_id, step.id, progress), run_id, call)
         else:
-            prompt = _addressed(step_prompt(step, passages), run_id, step.id, progress)
+            prompt = address(step_prompt(step, passages), run_id, step.id, progress)
             response = await self._router.generate(router_pb2.GenerateRequest(prompt=prompt), call.outgoing())
             completion = response.completion
         return _judged(step, with_citations(completion, passages))
@@ -52,7 +53,10 @@ class Actor:
         before = progress.lineage(step)
         tries = len(before)
         request = pipeline_pb2.RetrieveRequest(
-            collection=progress.task.collection, query=step.input, top_k=min(MAX_TOP_K, TOP_K * 2**tries)
+            collection=progress.task.collection,
+            query=step.input,
+            top_k=min(MAX_TOP_K, TOP_K * 2**tries),
+            cache_control=progress.task.cache_control,
         )
         if tries >= 2:
             request.threshold = OPEN_THRESHOLD
@@ -102,26 +106,6 @@ def _retrievals_behind(step: run_pb2.Step, progress: Progress) -> list[str]:
         else:
             found.extend(_retrievals_behind(result.step, progress))
     return list(dict.fromkeys(found))
-
-
-def _addressed(prompt: router_pb2.Prompt, run_id: str, step_id: str, progress: Progress) -> router_pb2.Prompt:
-    prompt.run_id = run_id
-    prompt.idempotency_key = f"{run_id}/{step_id}"
-    prompt.budget.CopyFrom(remaining_budget(progress))
-    return prompt
-
-
-def remaining_budget(progress: Progress) -> generation_pb2.Budget:
-    """What a call may still use of the task's budget."""
-    budget, usage = progress.task.budget, progress.usage
-    left = generation_pb2.Budget(account_id=budget.account_id)
-    if budget.HasField("max_tokens"):
-        left.max_tokens = max(0, budget.max_tokens - usage.input_tokens - usage.output_tokens)
-    if budget.HasField("max_cost_micro_usd"):
-        left.max_cost_micro_usd = max(0, budget.max_cost_micro_usd - usage.cost_micro_usd)
-    if budget.HasField("max_model_calls"):
-        left.max_model_calls = max(0, budget.max_model_calls - usage.model_calls)
-    return left
 
 
 def _judged(step: run_pb2.Step, completion: generation_pb2.Completion) -> Acted:

@@ -4,7 +4,7 @@ from quartet.common.v1 import generation_pb2, run_pb2
 from quartet.router.v1 import router_pb2
 from services.kit.call import Call
 from services.kit.errors import Cancelled, DeadlineExceeded, QuartetError, ResourceExhausted
-from services.orchestrator.domain.acting import remaining_budget
+from services.orchestrator.domain.addressing import address
 from services.orchestrator.domain.model_plan import MalformedPlanError, read_plan
 from services.orchestrator.domain.planner import make_plan
 from services.orchestrator.domain.progress import Progress, total
@@ -56,11 +56,9 @@ class Planning:
 
     async def _by_model(self, run_id: str, progress: Progress, call: Call) -> Planned:
         prompt = plan_prompt(progress)
-        prompt.run_id = run_id
         spent: list[generation_pb2.Usage] = []
         for attempt in ("plan", "repair"):
-            prompt.idempotency_key = f"{run_id}/{attempt}-{len(progress.plans) + 1}"
-            prompt.budget.CopyFrom(remaining_budget(progress))
+            address(prompt, run_id, f"{attempt}-{len(progress.plans) + 1}", progress)
             try:
                 request = router_pb2.GenerateRequest(prompt=prompt)
                 completion = (await self._router.generate(request, call.outgoing())).completion

@@ -74,7 +74,11 @@ class Ingestion:
             call = Call.root(timeout_s=EMBED_TIMEOUT_S, tenant=item.tenant)
             try:
                 embedded = await self._embedder.embed(
-                    texts, model=collection.embedding_model, call=call, timeout_s=EMBED_TIMEOUT_S
+                    texts,
+                    model=collection.embedding_model,
+                    call=call,
+                    timeout_s=EMBED_TIMEOUT_S,
+                    cache_control=item.cache_control,
                 )
             except (Unavailable, ResourceExhausted, DeadlineExceeded):
                 if patience_s is None:

@@ -20,6 +20,7 @@ class IngestItem:
     document: RawDocument
     metadata: dict[str, str]
     sha256: bytes
+    cache_control: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -32,7 +32,7 @@ class Reception:
         if first is None or first.WhichOneof("piece") != "collection":
             raise InvalidArgument.field("collection", "the first message of the stream names the collection")
         collection = await self._library.ensure(call.tenant, first.collection, call)
-        job_id = await self._jobs.create(call.tenant, collection.name)
+        job_id = await self._jobs.create(call.tenant, collection.name, first.cache_control)
         received = False
         try:
             incoming = _Incoming(self._jobs, job_id)

@@ -28,7 +28,14 @@ class Retriever:
         self._documents = documents
 
     async def retrieve(
-        self, collection: Collection, query: str, *, top_k: int | None, threshold: float | None, call: Call
+        self,
+        collection: Collection,
+        query: str,
+        *,
+        top_k: int | None,
+        threshold: float | None,
+        cache_control: str,
+        call: Call,
     ) -> Found:
         """At most `top_k` passages that reach the threshold, by default the embedder's."""
         floor = (
@@ -41,7 +48,11 @@ class Retriever:
         }
         with tracer().start_as_current_span(f"{names.RETRIEVAL} {collection.name}", attributes=attributes):
             embedded = await self._embedder.embed(
-                [query], model=collection.embedding_model, call=call, timeout_s=EMBED_TIMEOUT_S
+                [query],
+                model=collection.embedding_model,
+                call=call,
+                timeout_s=EMBED_TIMEOUT_S,
+                cache_control=cache_control,
             )
             passages = await self._documents.search(
                 collection, embedded.vectors[0], top_k=TOP_K if top_k is None else top_k, threshold=floor

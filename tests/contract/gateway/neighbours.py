@@ -200,6 +200,7 @@ class FakePipeline:
     """False sends no deltas, as a run that a stage ended."""
     inputs: list[pipeline_pb2.PipelineInput] = field(default_factory=list)
     pieces: list[pipeline_pb2.IngestDocumentsRequest] = field(default_factory=list)
+    searches: list[pipeline_pb2.RetrieveRequest] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
     collection: str = "docs"
     """Of everything that is asked for by its id."""
@@ -225,6 +226,7 @@ class FakePipeline:
     async def retrieve(
         self, request: pipeline_pb2.RetrieveRequest, call: Call
     ) -> pipeline_pb2.RetrieveResponse:
+        self.searches.append(request)
         if request.collection == "missing":
             raise NotFound("there is no collection missing", reason="COLLECTION_NOT_FOUND")
         passage = message_pb2.Passage(document_id="d1", text=request.query, collection=request.collection)

@@ -178,9 +178,11 @@ async def test_headers_shape_the_request(gateway: Gateway) -> None:
     assert gateway.router.calls[0].remaining_s() < 2.5  # gRPC rounds a time up
 
 
-async def test_what_is_said_of_caches_reaches_a_pipeline(gateway: Gateway) -> None:
-    await gateway.native.generate(ask("rag/docs"), gateway.call(cache_control="no-store"))
+async def test_what_is_said_of_caches_reaches_pipelines_and_runs(gateway: Gateway) -> None:
+    for target in ("rag/docs", "agent/docs"):
+        await gateway.native.generate(ask(target), gateway.call(cache_control="no-store"))
     assert gateway.pipeline.inputs[0].cache_control == "no-store"
+    assert gateway.orchestrator.tasks[0].cache_control == "no-store"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from quartet.gateway.v1 import run_pb2 as runs_pb2
 from quartet.orchestrator.v1 import orchestrator_pb2
 from quartet.pipeline.v1 import pipeline_pb2
 from services.gateway.domain.keys import make_key
-from services.kit.errors import NotFound, PermissionDenied, Unauthenticated
+from services.kit.errors import InvalidArgument, NotFound, PermissionDenied, Unauthenticated
 from tests.contract.gateway.conftest import Gateway, read_to_error
 
 
@@ -33,6 +33,32 @@ async def test_a_search_is_a_retrieval(gateway: Gateway) -> None:
     request = document_pb2.SearchRequest(collection="docs", query="moon", top_k=3)
     response = await gateway.clients["DocumentService"].search(request, gateway.call())
     assert response.passages[0].text == "moon"
+
+
+async def test_what_is_said_of_caches_goes_with_searches_documents_and_runs(gateway: Gateway) -> None:
+    request = document_pb2.SearchRequest(collection="docs", query="moon")
+    message = message_pb2.Message(role=message_pb2.ROLE_USER, parts=[message_pb2.Part(text="Go")])
+    tasks = [
+        run_pb2.Task(messages=[message]),
+        run_pb2.Task(messages=[message], cache_control="no-cache"),
+    ]
+    call = gateway.call(cache_control="private, No-Store")
+    await gateway.clients["DocumentService"].search(request, call)
+    await gateway.clients["DocumentService"].ingest_documents(pieces(), call)
+    for task in tasks:
+        await gateway.clients["RunService"].start_run(runs_pb2.StartRunRequest(task=task), call)
+    assert [asked.cache_control for asked in gateway.pipeline.searches] == ["no-store"]
+    assert gateway.pipeline.pieces[0].cache_control == "no-store"
+    # The body, where it says something itself, counts.
+    assert [task.cache_control for task in gateway.orchestrator.tasks] == ["no-store", "no-cache"]
+
+
+async def test_a_task_says_nothing_else_of_caches(gateway: Gateway) -> None:
+    message = message_pb2.Message(role=message_pb2.ROLE_USER, parts=[message_pb2.Part(text="Go")])
+    request = runs_pb2.StartRunRequest(task=run_pb2.Task(messages=[message], cache_control="NO-STORE"))
+    with pytest.raises(InvalidArgument):
+        await gateway.clients["RunService"].start_run(request, gateway.call())
+    assert not gateway.orchestrator.tasks
 
 
 async def test_a_peers_error_comes_through_whole(gateway: Gateway) -> None:

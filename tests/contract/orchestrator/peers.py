@@ -21,6 +21,7 @@ class WordPipeline:
         self.corpus = corpus
         self.floor = floor
         self.queries: list[str] = []
+        self.cache_controls: list[str] = []
         self.delay_s = 0.0
         self.failures: list[QuartetError] = []
 
@@ -28,6 +29,7 @@ class WordPipeline:
         self, request: pipeline_pb2.RetrieveRequest, call: Call
     ) -> pipeline_pb2.RetrieveResponse:
         self.queries.append(request.query)
+        self.cache_controls.append(request.cache_control)
         await asyncio.sleep(self.delay_s)
         if self.failures:
             raise self.failures.pop(0)

@@ -13,6 +13,8 @@ from tests.contract.orchestrator.peers import TOKENS_PER_CALL, QuotingRouter, Wo
 QUESTION = "When was the Aldermoor Bridge opened?"
 HOPELESS = "Which glazed marmalade sculptures did the Quixotic Foundation exhibit during winter festivals?"
 
+ONE_RETRIEVAL = '{"reason": "", "steps": [{"kind": "retrieval", "input": "Aldermoor Bridge opened"}]}'
+
 
 def call(tenant: str = "acme", timeout_s: float = 30) -> Call:
     return Call.root(timeout_s=timeout_s, tenant=tenant)
@@ -70,6 +72,19 @@ async def test_a_run_plans_acts_and_answers_with_citations(open_orchestrator: Op
     ]
     assert [event.number for event in recorded(events)] == list(range(1, 10))
     assert run.usage.input_tokens + run.usage.output_tokens == 2 * TOKENS_PER_CALL
+
+
+async def test_what_is_said_of_caches_goes_with_every_call_of_a_run(
+    open_orchestrator: Open, router: QuotingRouter, pipeline: WordPipeline
+) -> None:
+    router.has_model = True
+    router.plans = ["no plan", ONE_RETRIEVAL]
+    async with open_orchestrator() as client:
+        run = await run_of(client, task(cache_control="no-cache"))
+    assert run.task.cache_control == "no-cache"
+    # A plan, its repair, an analysis, the synthesis.
+    assert [prompt.cache_control for prompt in router.prompts] == ["no-cache"] * 4
+    assert set(pipeline.cache_controls) == {"no-cache"}
 
 
 async def test_the_answers_pieces_come_before_its_end(open_orchestrator: Open, kind: str) -> None:
@@ -330,10 +345,7 @@ async def test_a_model_plans_where_one_is_configured(
     open_orchestrator: Open, router: QuotingRouter, pipeline: WordPipeline
 ) -> None:
     router.has_model = True
-    router.plans = [
-        "I would say: retrieve things",
-        '{"reason": "", "steps": [{"kind": "retrieval", "input": "Aldermoor Bridge opened"}]}',
-    ]
+    router.plans = ["I would say: retrieve things", ONE_RETRIEVAL]
     async with open_orchestrator() as client:
         run = await run_of(client, task())
     assert pipeline.queries == ["Aldermoor Bridge opened"]

@@ -24,7 +24,8 @@ _WAITING = """
     select position from pipeline.ingest_items where job_id = %s and state = 'pending' order by position
 """
 _TAKE = """
-    select j.tenant, j.collection, i.source, i.mime_type, i.title, i.metadata, i.content_sha256, i.content
+    select j.tenant, j.collection, i.source, i.mime_type, i.title, i.metadata, i.content_sha256, i.content,
+      j.cache_control
     from pipeline.ingest_items i join pipeline.ingest_jobs j on j.id = i.job_id
     where j.id = %s and i.position = %s and j.state = 'running' and i.state = 'pending'
 """
@@ -91,7 +92,7 @@ class PostgresItems:
             row = await rows.fetchone()
         if row is None:
             return None
-        tenant, collection, source, mime_type, title, metadata, sha256, content = row
+        tenant, collection, source, mime_type, title, metadata, sha256, content, cache_control = row
         return IngestItem(
             job_id=job_id,
             position=position,
@@ -100,6 +101,7 @@ class PostgresItems:
             document=RawDocument(source=source, mime_type=mime_type, title=title, content=content),
             metadata=metadata,
             sha256=sha256,
+            cache_control=cache_control,
         )
 
     async def is_wanted(self, item: IngestItem) -> bool:

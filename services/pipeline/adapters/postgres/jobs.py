@@ -28,7 +28,9 @@ _REMOVE_ABANDONED = """
     delete from pipeline.ingest_jobs
     where state = 'receiving' and ended_at is null and created_at < now() - interval '1 hour'
 """
-_CREATE = "insert into pipeline.ingest_jobs (tenant, collection) values (%s, %s) returning id"
+_CREATE = """
+    insert into pipeline.ingest_jobs (tenant, collection, cache_control) values (%s, %s, %s) returning id
+"""
 _ADD = """
     insert into pipeline.ingest_items
       (job_id, position, source, mime_type, title, metadata, content_sha256, content)
@@ -71,10 +73,10 @@ class PostgresJobs:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def create(self, tenant: str, collection: str) -> str:
+    async def create(self, tenant: str, collection: str, cache_control: str) -> str:
         async with self._database.transaction() as connection:
             await connection.execute(_REMOVE_ABANDONED)
-            rows = await connection.execute(_CREATE, (tenant, collection))
+            rows = await connection.execute(_CREATE, (tenant, collection, cache_control))
             (job_id,) = await rows.fetchone() or ("",)
         return str(job_id)
 

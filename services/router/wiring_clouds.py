@@ -12,16 +12,17 @@ from services.router.settings import read_secret
 
 if TYPE_CHECKING:
     from services.router.adapters.sdk.client import SdkClient
+    from services.router.adapters.sdk.entra import EntraTokens
 
 
 def missing_secrets(server: CloudServer) -> tuple[str, ...]:
     """The variables that would have to be set, and are not."""
     needed: tuple[str, ...]
     match server:
-        case AzureServer():
-            needed = (server.api_key_variable,)
         case _ if server.workload_identity:
             needed = ()
+        case AzureServer():
+            needed = (server.api_key_variable,)
         case BedrockServer() if server.api_key_variable:
             needed = (server.api_key_variable,)
         case BedrockServer():
@@ -55,8 +56,14 @@ def open_cloud(server: CloudServer, egress: Egress, connect_timeout_s: float) ->
 def _open_azure(server: AzureServer, egress: Egress, connect_timeout_s: float) -> "SdkClient":
     from services.router.adapters.sdk.azure import AzureClient
 
-    key = read_secret(server.api_key_variable)
-    return AzureClient(server, key, egress, connect_timeout_s=connect_timeout_s)
+    credentials = _find_tokens(server) if server.workload_identity else read_secret(server.api_key_variable)
+    return AzureClient(server, credentials, egress, connect_timeout_s=connect_timeout_s)
+
+
+def _find_tokens(server: AzureServer) -> "EntraTokens":
+    from services.router.adapters.sdk.entra import EntraTokens
+
+    return EntraTokens(server.token_scope)
 
 
 def _open_bedrock(server: BedrockServer, egress: Egress, connect_timeout_s: float) -> "SdkClient":

@@ -4,6 +4,7 @@ import asyncio
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -277,7 +278,13 @@ def forgotten() -> Iterator[None]:
 
 
 @pytest.mark.parametrize(
-    ("package", "make"), [("openai", azure), ("boto3", bedrock), ("google.auth", vertex)]
+    ("package", "make"),
+    [
+        ("openai", azure),
+        ("azure.identity", partial(azure, workload_identity=True)),
+        ("boto3", bedrock),
+        ("google.auth", vertex),
+    ],
 )
 @pytest.mark.usefixtures("forgotten")
 def test_an_sdk_that_is_not_installed_is_named_with_the_remedy(
@@ -292,7 +299,7 @@ def test_an_sdk_that_is_not_installed_is_named_with_the_remedy(
 async def test_no_sdk_is_imported_where_no_cloud_is_configured() -> None:
     code = (
         "import sys; import services.router.wiring, services.router.__main__;"
-        "print([name for name in ('openai', 'anthropic', 'boto3', 'google.auth', 'httpx2')"
+        "print([name for name in ('openai', 'azure.identity', 'anthropic', 'boto3', 'google.auth', 'httpx2')"
         " if name in sys.modules])"
     )
     process = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=asyncio.subprocess.PIPE)

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 
 from tests.doubles.provider import sigv4
 from tests.doubles.provider.cloud_wires import AzureWire, BedrockWire, VertexWire
+from tests.doubles.provider.entra import Entra
 from tests.doubles.provider.ledger import RecordedRequest
 from tests.doubles.provider.wire import Wire
 
@@ -70,6 +71,7 @@ class Clouds:
             (_BEDROCK, Door(wire=BedrockWire(), enter=self._enter_bedrock)),
             (_VERTEX, Door(wire=VertexWire(), enter=self._enter_vertex)),
         )
+        self.entra = Entra()
         self.tokens_given = 0
         self.token_s = 3599
         """How long a token of Google's is said to be good."""
@@ -129,7 +131,8 @@ class Clouds:
             headers={**request.headers, **_BEHIND},
             body={**request.body, "model": found["model"]},
         )
-        if request.headers.get("api-key") != AZURE_KEY:
+        token = request.headers.get("authorization", "").removeprefix("Bearer ")
+        if token not in self.entra.tokens and request.headers.get("api-key") != AZURE_KEY:
             return Entry(request=meant, refusal=(401, "Access denied due to invalid subscription key."))
         if parse_qs(query).get("api-version") != [AZURE_VERSION]:
             return Entry(request=meant, refusal=(404, "Resource not found"))

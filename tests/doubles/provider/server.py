@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import ssl
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
@@ -16,6 +17,7 @@ from tests.doubles.provider import anthropic_wire, embedding, openai_wire
 from tests.doubles.provider.answers import PromptCache, compose
 from tests.doubles.provider.clouds import TOKEN_PATH, Clouds, Entry
 from tests.doubles.provider.delivery import Delivery
+from tests.doubles.provider.entra import EXCHANGE_PATH, IDENTITY_PATH
 from tests.doubles.provider.ledger import Disconnect, Ledger, RecordedRequest
 from tests.doubles.provider.refusals import Refusal, refuse_anthropic, refuse_openai
 from tests.doubles.provider.script import FAULT, NO_FAULT, REPLY, RULE, Fault, Match, Reply, Rule, Script
@@ -63,11 +65,13 @@ class ProviderDouble:
         keep: int = 1000,
         host: str = "127.0.0.1",
         port: int = 0,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self._models = models
         self._api_keys = api_keys
         self._chunks = chunks
         self._address = (host, port)
+        self._tls = tls
         self._script = Script()
         self._cache = PromptCache()
         self._ledger = Ledger(keep)
@@ -82,8 +86,9 @@ class ProviderDouble:
     async def __aenter__(self) -> Self:
         self._web = web.Server(self._handle, handler_cancellation=True, access_log=None)
         host, port = self._address
-        self._listener = await asyncio.get_running_loop().create_server(self._web, host, port)
-        self.url = f"http://{host}:{self._listener.sockets[0].getsockname()[1]}"
+        self._listener = await asyncio.get_running_loop().create_server(self._web, host, port, ssl=self._tls)
+        scheme = "https" if self._tls else "http"
+        self.url = f"{scheme}://{host}:{self._listener.sockets[0].getsockname()[1]}"
         return self
 
     async def __aexit__(
@@ -170,6 +175,12 @@ class ProviderDouble:
             return await self._control(request)
         if request.path == TOKEN_PATH:
             return await self._give_token(request)
+        if request.path == IDENTITY_PATH:
+            status, given = self.clouds.entra.give_to_app(request.headers, request.query)
+            return web.json_response(given, status=status)
+        if request.path == EXCHANGE_PATH:
+            status, given = self.clouds.entra.give_to_workload(await request.content.read())
+            return web.json_response(given, status=status)
         door = self.clouds.find(request.path)
         wire = door.wire if door else _vendor(request)
         method = "POST" if door else _METHODS.get(request.path)

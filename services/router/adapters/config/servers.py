@@ -44,6 +44,10 @@ class AzureServer(_Server):
     base_url: Url
     api_version: str = Field(pattern=r"^20\d\d-\d\d-\d\d(-preview)?$")
     api_key_variable: Variable = "AZURE_OPENAI_API_KEY"
+    workload_identity: bool = False
+    """Tokens of Microsoft Entra take the key's place, of the identity that Azure's default chain finds."""
+    token_scope: str = Field(default="https://cognitiveservices.azure.com/.default", pattern="^https://")
+    """What the tokens are good for; national clouds have their own."""
 
 
 class BedrockServer(_Server):

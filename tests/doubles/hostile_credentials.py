@@ -88,7 +88,7 @@ def jwts(issuer: Issuer) -> dict[str, str]:
         serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
     )
 
-    def unsigned(algorithm: str, end: str = "") -> str:
+    def unsigned(algorithm: object, end: str = "") -> str:
         return f"{b64({'alg': algorithm, 'typ': 'JWT', 'kid': issuer.kid})}.{claims}.{end}"
 
     def by_mac(secret: bytes, digest: str = "sha256", **header: Any) -> str:
@@ -104,6 +104,8 @@ def jwts(issuer: Issuer) -> dict[str, str]:
         "alg None": unsigned("None"),
         "alg NONE with a signature": unsigned("NONE", signature),
         "alg empty": unsigned(""),
+        "alg as a list": unsigned(["RS256"], signature),
+        "alg as an object": unsigned({"RS256": True}, signature),
         "alg none, signed by the issuer": unsigned("none", signature),
         "HS256 with the public key": by_mac(public),
         "HS256 with the modulus": by_mac(issuer.keys[0]["n"].encode()),
@@ -135,6 +137,7 @@ def jwts(issuer: Issuer) -> dict[str, str]:
         "no audience": issuer.token(aud=None),
         "no exp": issuer.token(exp=None),
         "exp that is no number": issuer.token(exp="tomorrow"),
+        "exp as a text": issuer.token(exp=str(now + 300)),
         "exp without end": issuer.token(exp=10**30),
         "no sub": issuer.token(sub=None),
         "no tenant": issuer.token(tenant=None),

@@ -177,6 +177,8 @@ def test_only_keys_that_verify_strong_signatures_are_taken() -> None:
         {"kty": "oct", "k": "c2VjcmV0", "kid": "secret"},
         {"kty": "RSA", "n": "x", "e": 3, "kid": "broken"},
         {"kty": "EC", "crv": ["P-256"], "kid": "odd"},
+        jwk_of(good, "alg as a list", alg=["RS256"]),
+        jwk_of(good, "no list of uses", key_ops=None),
         "no object",
     ]
     assert set(read_keys(json.dumps({"keys": entries}).encode())) == {"good"}

@@ -124,7 +124,10 @@ def read_keys(data: bytes) -> dict[str, SigningKey]:
         raise FetchError(f"its `keys` must be a list of at most {MAX_KEYS}")
     found: dict[str, SigningKey] = {}
     for entry in entries:
-        key = _read_key(entry) if isinstance(entry, dict) else None
+        try:
+            key = _read_key(entry)
+        except (jwt.PyJWTError, AttributeError, TypeError, ValueError):  # members of other types than the RFC's
+            continue
         if key is not None:
             found[str(entry.get("kid", ""))] = key
     if not found:
@@ -133,6 +136,7 @@ def read_keys(data: bytes) -> dict[str, SigningKey]:
 
 
 def _read_key(entry: Mapping[str, Any]) -> SigningKey | None:
+    """The key; None for one that verifies no signature we know. What the library raises, it raises, too."""
     if entry.get("use", "sig") != "sig" or "verify" not in entry.get("key_ops", ["verify"]):
         return None
     match entry.get("kty"), entry.get("crv"):
@@ -151,8 +155,5 @@ def _read_key(entry: Mapping[str, Any]) -> SigningKey | None:
     key = SigningKey(algorithms=algorithms, data=public)
     if not algorithms:
         return None
-    try:
-        loaded = key.loaded(min(algorithms)).key
-    except (jwt.PyJWTError, ValueError, TypeError):
-        return None
+    loaded = key.loaded(min(algorithms)).key
     return None if getattr(loaded, "key_size", MIN_RSA_BITS) < MIN_RSA_BITS and "n" in public else key

@@ -81,7 +81,7 @@ class JwtReader:
             return None
         algorithm, key_id = header.get("alg"), header.get("kid")
         # What the header says of where to find keys (jku, jwk, x5u, x5c) is never heeded.
-        if algorithm not in self._issuer.algorithms or "crit" in header:
+        if not isinstance(algorithm, str) or algorithm not in self._issuer.algorithms or "crit" in header:
             return None
         if key_id is not None and not (isinstance(key_id, str) and len(key_id) <= MAX_KEY_ID_CHARS):
             return None
@@ -109,7 +109,7 @@ class JwtReader:
         subject = f"{self._issuer.name}\0{claims['sub']}".encode()
         try:
             end = datetime.fromtimestamp(claims["exp"], UTC) + self._issuer.leeway
-        except (OverflowError, OSError, ValueError):
+        except (OverflowError, OSError, TypeError, ValueError):
             return None
         return Identity(
             id=f"{ID_PREFIX}{hashlib.blake2b(subject, digest_size=_ID_BYTES).hexdigest()}",

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 import typer
 from google.protobuf.message import Message
 
-from services.cli.client import Client, connect
+from services.cli.client import Client, connect, open_channel
 from services.cli.render import console, print_json, printable
 from services.cli.settings import ClientSettings
 from services.kit.errors import Internal, QuartetError, Unauthenticated
@@ -56,6 +56,7 @@ def load_settings() -> ClientSettings:
     try:
         settings = ClientSettings.load()
         settings.read_key()
+        open_channel(settings)
     except SettingsError as error:
         console(stderr=True).print(f"error: {error}", style="red")
         raise typer.Exit(USAGE) from None

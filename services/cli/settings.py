@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import re
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -9,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 from pydantic_settings import NoDecode, SettingsConfigDict
 
 from services.kit.channel import Credentials
-from services.kit.settings import KitSettings, Port, SettingsError
+from services.kit.settings import KitSettings, Port, SettingsError, has_sound_port
 
 SERVICES = ("router", "pipeline", "orchestrator", "gateway")
 """The four services, callees before callers: the order in which they start."""
@@ -53,6 +54,14 @@ class StackSettings(KitSettings):
     redis_memory_mib: int = Field(default=256, ge=16)
     ready_timeout_s: float = Field(default=60.0, gt=0)
     """How long one part may take to become healthy before the start is given up."""
+
+    @field_validator("edge_host")
+    @classmethod
+    def _check_edge_host(cls, host: str) -> str:
+        try:
+            return str(IPv4Address(host))
+        except ValueError:
+            raise ValueError("write an IPv4 address: 127.0.0.1, or 0.0.0.0 for all of this machine") from None
 
     @field_validator("home", "database_root")
     @classmethod
@@ -147,6 +156,8 @@ class ClientSettings(KitSettings):
     def _check_url(cls, url: str) -> str:
         if not re.fullmatch(r"https?://[^/\s]+/?", url):
             raise ValueError("give http://host:port or https://host:port, without a path")
+        if not has_sound_port(url):
+            raise ValueError("the port must be a number from 0 to 65535")
         return url.rstrip("/")
 
     @property

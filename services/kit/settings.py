@@ -1,8 +1,11 @@
+import re
 from pathlib import Path
 from typing import Annotated, Any, Self
+from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, ValidationError
+from pydantic import AliasChoices, Field, ValidationError, field_validator
 from pydantic.fields import FieldInfo
+from pydantic_core import ErrorDetails
 from pydantic_settings import (
     BaseSettings,
     EnvSettingsSource,
@@ -15,6 +18,11 @@ from pydantic_settings import (
 
 MAX_MESSAGE_BYTES = 32 * 1024 * 1024 + 64 * 1024
 """What the edge lets through, and room for the message around it."""
+
+# Drivers quote what they cannot read, in logs as well, and with it the password.
+_DATABASE_URL = re.compile(r"postgres(ql)?://(?:[^@/?#\s]*@)?[^@/?#\s]*(?:[/?][^@]*)?")
+_ESCAPED = "and what is special in user and password as %-codes: @ is %40, / is %2F, % is %25"
+_WHOLE_ESCAPES = re.compile(r"(?:[^%]|%[0-9A-Fa-f]{2})*")
 
 Port = Annotated[int, Field(ge=0, le=65535)]
 Seconds = Annotated[float, Field(gt=0)]
@@ -100,6 +108,20 @@ class KitSettings(BaseSettings):
     )
     """How long calls in flight may still run on such a connection: longer than the longest stream."""
 
+    @field_validator("database_url")
+    @classmethod
+    def _check_database_url(cls, url: str) -> str:
+        if url and not (_DATABASE_URL.fullmatch(url) and _WHOLE_ESCAPES.fullmatch(url)):
+            raise ValueError(f"write postgresql://user:password@host:port/database, {_ESCAPED}")
+        return url
+
+    @field_validator("redis_url")
+    @classmethod
+    def _check_redis_url(cls, url: str) -> str:
+        if url and not (url.startswith(("redis://", "rediss://", "unix://")) and has_sound_port(url)):
+            raise ValueError(f"write redis://user:password@host:port/0, or rediss:// for TLS, {_ESCAPED}")
+        return url
+
     @classmethod
     def settings_customise_sources(
         cls,
@@ -119,23 +141,34 @@ class KitSettings(BaseSettings):
         try:
             return cls()
         except ValidationError as error:
-            prefix = cls.model_config.get("env_prefix", "")
-            faults = [
-                f"{_variable(cls, str(fault['loc'][0]) if fault['loc'] else '', prefix)}: {fault['msg']}"
-                for fault in error.errors(include_input=False, include_url=False)
-            ]
-            raise SettingsError("; ".join(faults)) from None
+            faults = error.errors(include_input=False, include_url=False)
+            raise SettingsError("; ".join(_describe(cls, fault) for fault in faults)) from None
         except SourceError as error:
             if isinstance(error.__cause__, SettingsError):
                 raise error.__cause__ from None
             raise SettingsError(str(error)) from None
 
 
-def _variable(settings: type[BaseSettings], location: str, prefix: str) -> str:
+def has_sound_port(url: str) -> bool:
+    """Whether a URL can be taken apart, and its port, if it names one, is a number that ports can have."""
+    try:
+        urlsplit(url).port  # noqa: B018 - it is read here, and may not be there to be read
+    except ValueError:
+        return False
+    return True
+
+
+def _describe(settings: type[BaseSettings], fault: ErrorDetails) -> str:
+    """The variable and what is wrong with it; where several are at fault together, the text names them."""
+    what = fault["msg"].removeprefix("Value error, ")
+    return f"{_variable(settings, str(fault['loc'][0]))}: {what}" if fault["loc"] else what
+
+
+def _variable(settings: type[BaseSettings], location: str) -> str:
     field = settings.model_fields.get(location)
     if field is None:
         return location
     alias = field.validation_alias
     if isinstance(alias, AliasChoices):
         return str(alias.choices[0])
-    return str(alias) if alias else f"{prefix}{location}".upper()
+    return str(alias) if alias else f"{settings.model_config.get('env_prefix', '')}{location}".upper()

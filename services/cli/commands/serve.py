@@ -17,8 +17,12 @@ def serve(
 
     try:
         check_names(tuple(names))
+    except ValueError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(2) from None
+    try:
         status = serve_services(tuple(names))
-    except (ValueError, SettingsError) as error:
+    except SettingsError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(2) from None
     raise typer.Exit(status)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import socket
 from typing import TYPE_CHECKING
 
@@ -19,17 +20,17 @@ def assign_ports(settings: StackSettings, parts: Sequence[str] = PARTS) -> Stack
     """Settings in which the ports of these parts are free and none is 0.
 
     Raises:
-        StackError: ports are taken, or given to two parts; it names each with its setting.
+        StackError: ports are taken or cannot be had, or given to two parts; it names each with its setting.
     """
     elsewhere = {"postgres": settings.database_url, "redis": settings.redis_url}
     names = [name for name in parts if not elsewhere.get(name)]
     hosts = {name: settings.edge_host if name == "edge" else LOOPBACK for name in names}
     fixed = [name for name in names if settings.port_of(name)]
     problems = [
-        f"Port {settings.port_of(name)} for the {name.replace('_', ' ')} is taken: "
-        f"stop the program that listens there, or set {port_variable(name)}."
+        f"Port {settings.port_of(name)} for the {name.replace('_', ' ')} {obstacle}, "
+        f"or set {port_variable(name)}."
         for name in fixed
-        if not is_free(hosts[name], settings.port_of(name))
+        if (obstacle := find_obstacle(hosts[name], settings.port_of(name)))
     ]
     chosen: dict[int, str] = {}
     for name in fixed:
@@ -43,16 +44,23 @@ def assign_ports(settings: StackSettings, parts: Sequence[str] = PARTS) -> Stack
     return settings.model_copy(update={f"{name}_port": port for name, port in zip(free, ports, strict=True)})
 
 
-def is_free(host: str, port: int) -> bool:
-    """Whether a server could listen on the port now; remains of closed connections do not count."""
+def find_obstacle(host: str, port: int) -> str:
+    """Why a server could not listen on the port now, and what to do; empty where it could.
+
+    Remains of closed connections do not count.
+    """
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
             probe.listen(1)
-        except OSError:
-            return False
-        return True
+        except PermissionError:
+            return "is for the administrator alone: run as root"
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE:
+                return "is taken: stop the program that listens there"
+            return f"cannot be listened on at {host} ({error.strerror}): use an address of this machine"
+        return ""
 
 
 def find_free_ports(count: int, *, avoid: set[int]) -> list[int]:

@@ -1,7 +1,9 @@
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from services.cli.__main__ import app
 from services.cli.settings import ClientSettings
 from services.kit.settings import SettingsError
 
@@ -21,6 +23,26 @@ def test_an_address_that_is_no_edge_is_refused(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv("QUARTET_URL", url)
     with pytest.raises(SettingsError, match=r"QUARTET_URL.*http://host:port"):
         ClientSettings.load()
+
+
+@pytest.mark.parametrize("url", ["http://host:many", "http://host:99999", "https://[::1"])
+def test_a_port_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("QUARTET_URL", url)
+    with pytest.raises(SettingsError, match=r"QUARTET_URL: the port must be a number"):
+        ClientSettings.load()
+
+
+@pytest.mark.parametrize("command", [["status"], ["chat"]])
+def test_a_certificate_that_cannot_be_read_is_wrong_usage(
+    monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    monkeypatch.setenv("QUARTET_URL", "https://127.0.0.1:1")
+    monkeypatch.setenv("QUARTET_CA_CERT", "/nowhere/ca.pem")
+    result = CliRunner().invoke(app, command)
+    assert (result.exit_code, result.output) == (
+        2,
+        "error: cannot read /nowhere/ca.pem: No such file or directory\n",
+    )
 
 
 def test_the_given_key_goes_before_that_of_the_local_suite(

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from services.cli.settings import StackSettings
-from services.cli.stack.ports import LOOPBACK, PARTS, assign_ports, find_free_ports, is_free
+from services.cli.stack.ports import LOOPBACK, PARTS, assign_ports, find_free_ports, find_obstacle
 from services.cli.stack.supervisor import StackError
 
 
@@ -21,9 +21,20 @@ def taken_port() -> Iterator[int]:
 
 
 def test_a_listening_port_is_not_free(taken_port: int) -> None:
-    assert not is_free(LOOPBACK, taken_port)
+    assert find_obstacle(LOOPBACK, taken_port).startswith("is taken")
     (free,) = find_free_ports(1, avoid=set())
-    assert is_free(LOOPBACK, free)
+    assert not find_obstacle(LOOPBACK, free)
+
+
+def test_an_address_that_is_not_this_machine_s_is_no_taken_port(tmp_path: Path) -> None:
+    with pytest.raises(StackError, match=r"Port 8080 for the edge cannot be listened on at 192\.0\.2\.1 "):
+        assign_ports(settings(tmp_path, edge_host="192.0.2.1", edge_port=8080))
+
+
+@pytest.mark.parametrize("host", ["localhost", "::1", "127.0.0", ""])
+def test_the_edge_s_address_is_one_that_envoy_takes(tmp_path: Path, host: str) -> None:
+    with pytest.raises(ValueError, match="write an IPv4 address"):
+        settings(tmp_path, edge_host=host)
 
 
 def test_a_taken_port_is_named_with_the_setting_that_moves_it(tmp_path: Path, taken_port: int) -> None:

@@ -1,6 +1,8 @@
 from pathlib import Path
+from typing import Self
 
 import pytest
+from pydantic import model_validator
 from pydantic_settings import SettingsConfigDict
 
 from services.kit.settings import KitSettings, SettingsError
@@ -14,7 +16,7 @@ class GatewaySettings(KitSettings):
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("DATABASE_URL", "GATEWAY_WORKERS", "GATEWAY_PORT", "QUARTET_LOG_LEVEL"):
+    for name in ("DATABASE_URL", "REDIS_URL", "GATEWAY_WORKERS", "GATEWAY_PORT", "QUARTET_LOG_LEVEL"):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -29,10 +31,10 @@ def test_shared_names_have_no_prefix_and_own_names_have(monkeypatch: pytest.Monk
 @pytest.mark.parametrize("name", ["DATABASE_URL", "GATEWAY_PEPPER"])
 def test_any_setting_can_come_from_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str) -> None:
     secret = tmp_path / "secret"
-    secret.write_text("from the file\n", encoding="utf-8")
+    secret.write_text("postgresql://from-the-file\n", encoding="utf-8")
     monkeypatch.setenv(f"{name}_FILE", str(secret))
     settings = GatewaySettings.load()
-    assert "from the file" in (settings.database_url, settings.pepper)
+    assert "postgresql://from-the-file" in (settings.database_url, settings.pepper)
 
 
 def test_a_value_wins_over_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -68,3 +70,57 @@ def test_every_wrong_variable_is_named_and_no_value_is_shown(monkeypatch: pytest
 def test_urls_with_passwords_are_not_shown() -> None:
     settings = KitSettings(database_url="postgresql://u:hunter2@db/x", redis_url="redis://:hunter2@r")
     assert "hunter2" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://",
+        "postgres://db/x",
+        "postgresql://u:p%40ss@[::1]:5432/x?sslmode=require&options=-c%20a%3Db",
+        "postgresql://u:p@one:5432,two:5433/x",
+        "postgresql:///x?host=/run/postgresql",
+    ],
+)
+def test_a_database_is_named_by_a_url(url: str) -> None:
+    assert KitSettings(database_url=url).database_url == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgres//u:hunter2@db/x",
+        "host=db password=hunter2",
+        "postgresql://u:hunter2%@db/x",
+        "postgresql://u:hun@ter2@db/x",
+        "postgresql://u:hun/ter2@db/x",
+        "postgresql://u:hun#ter2@db/x",
+    ],
+)
+def test_a_url_that_a_driver_would_quote_in_its_complaint_is_refused_unseen(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", url)
+    with pytest.raises(SettingsError, match="DATABASE_URL: write postgresql://") as caught:
+        GatewaySettings.load()
+    assert "hun" not in str(caught.value)
+
+
+@pytest.mark.parametrize("url", ["localhost:6379", "http://cache", "redis://:hun/ter2@cache", "redis://[::1"])
+def test_a_redis_that_no_driver_would_find_is_refused_unseen(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("REDIS_URL", url)
+    with pytest.raises(SettingsError, match="REDIS_URL: write redis://") as caught:
+        GatewaySettings.load()
+    assert "hun" not in str(caught.value)
+
+
+def test_what_several_variables_do_wrong_together_is_said_in_its_own_words() -> None:
+    class Bounds(GatewaySettings):
+        @model_validator(mode="after")
+        def _check(self) -> Self:
+            raise ValueError("GATEWAY_LEAST is above GATEWAY_MOST")
+
+    with pytest.raises(SettingsError, match=r"^GATEWAY_LEAST is above GATEWAY_MOST$"):
+        Bounds.load()

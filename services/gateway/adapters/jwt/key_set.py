@@ -126,7 +126,12 @@ def read_keys(data: bytes) -> dict[str, SigningKey]:
     for entry in entries:
         try:
             key = _read_key(entry)
-        except (jwt.PyJWTError, AttributeError, TypeError, ValueError):  # members of other types than the RFC's
+        except (
+            jwt.PyJWTError,
+            AttributeError,
+            TypeError,
+            ValueError,
+        ):  # members of other types than the RFC's
             continue
         if key is not None:
             found[str(entry.get("kid", ""))] = key

@@ -190,8 +190,10 @@ async def test_first_events_that_are_late_lower_the_limit_before_they_come() -> 
         gateway.router.hold_back = asyncio.Event()
         running = [asyncio.ensure_future(read_to_error(stream(gateway))) for _ in range(10)]
         await settle(capacity, 10)
-        await asyncio.sleep(0.1)
-        capacity.adjust()
+        async with asyncio.timeout(5):
+            while capacity.limit == 100:  # a capacity has nothing to wait on
+                await asyncio.sleep(0.005)
+                capacity.adjust()
         assert capacity.limit == 8
         gateway.router.hold_back.set()
         assert [error for _, error in await asyncio.gather(*running)] == [None] * 10
@@ -199,15 +201,19 @@ async def test_first_events_that_are_late_lower_the_limit_before_they_come() -> 
 
 async def test_answers_that_take_long_after_their_first_event_do_not() -> None:
     capacity = make(100)
-    async with gateway_with(capacity, settings=Settings(first_event_s=1.0)) as gateway:
+    async with gateway_with(capacity, settings=Settings(first_event_s=0.2)) as gateway:
         gateway.router.pause = asyncio.Event()
-        running = [asyncio.ensure_future(read_to_error(stream(gateway))) for _ in range(10)]
-        await settle(capacity, 10)
-        await asyncio.sleep(1.2)
+        running = [stream(gateway) for _ in range(10)]
+        for events in running:
+            await anext(events)
+        # On a busy machine first events themselves may have been late.
         capacity.adjust()
-        assert capacity.limit == 100
+        limit = capacity.limit
+        await asyncio.sleep(0.4)
+        capacity.adjust()
+        assert capacity.limit >= limit
         gateway.router.pause.set()
-        await asyncio.gather(*running)
+        await asyncio.gather(*map(read_to_error, running))
 
 
 async def test_a_clients_own_short_time_does_not_lower_the_limit() -> None:

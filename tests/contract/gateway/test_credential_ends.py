@@ -102,12 +102,14 @@ async def suite(request: pytest.FixtureRequest, database_url: str) -> AsyncItera
 
 
 async def test_a_native_stream_ends_with_a_typed_error_and_leaves_the_others(suite: Suite) -> None:
-    mine = asyncio.create_task(read_to_error(suite.stream()))
-    others = asyncio.create_task(read_to_error(suite.stream(suite.other_secret)))
-    await asyncio.sleep(0.2)
+    mine, others_events = suite.stream(), suite.stream(suite.other_secret)
+    for events in (mine, others_events):
+        for kind in ("decision", "delta"):
+            assert (await anext(events)).WhichOneof("event") == kind
+    others = asyncio.create_task(read_to_error(others_events))
     await suite.revoke()
-    events, error = await mine
-    assert len(events) == 2
+    rest, error = await read_to_error(mine)
+    assert not rest
     assert isinstance(error, Unauthenticated)
     assert error.reason == "CREDENTIAL_ENDED"
     assert suite.router.closed.is_set()
@@ -210,7 +212,9 @@ async def test_an_upload_ends_too(suite: Suite) -> None:
 
 
 async def test_the_streams_of_a_token_end_with_its_tenant(suite: Suite) -> None:
-    reading = asyncio.create_task(read_to_error(suite.stream(suite.issuer.token())))
+    events = suite.stream(suite.issuer.token())
+    await anext(events)
+    reading = asyncio.create_task(read_to_error(events))
     await asyncio.sleep(0.8)
     assert not reading.done()
     await suite.execute("delete from gateway.tenants")

@@ -2,9 +2,12 @@
 
 import asyncio
 import json
+import time
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 
 import pytest
+from google.api.httpbody_pb2 import HttpBody  # type: ignore[import-untyped]
 
 from quartet.common.v1 import generation_pb2
 from quartet.gateway.v1.gateway_pb2 import GenerateRequest, StreamGenerateRequest, StreamGenerateResponse
@@ -239,23 +242,38 @@ async def test_a_stream_s_error_ends_it_once_and_again_when_it_is_taken_up(gatew
     assert isinstance(await error_of(gateway, request), Unavailable)
 
 
+async def greeted(frames: AsyncIterator[HttpBody]) -> list[bytes]:
+    """The frames up to the first word, behind which the router pauses."""
+    seen: list[bytes] = []
+    while not any(b"Hello" in frame for frame in seen):
+        seen.append((await anext(frames)).data)
+    return seen
+
+
+async def two_who_ask_the_same(
+    gateway: Gateway, dialect: str, *, timeout_s: float = 10.0
+) -> list[tuple[list[bytes], AsyncIterator[HttpBody]]]:
+    """A stream's client and one that follows it, once both have its first word; each with what is to come."""
+    service, method = METHODS[dialect]
+    asked: list[AsyncIterator[HttpBody]] = []
+    for _ in range(2):
+        call = gateway.call(idempotency_key="k")
+        call.deadline = time.monotonic() + timeout_s
+        asked.append(getattr(gateway.clients[service], method)(HttpBody(data=body(stream=True)), call))
+    return list(zip(await asyncio.gather(*map(greeted, asked)), asked, strict=True))
+
+
 @pytest.mark.parametrize("dialect", METHODS)
 async def test_a_dialect_s_stream_ends_in_one_error_for_all_who_follow_it(
     gateway: Gateway, dialect: str
 ) -> None:
     gateway.router.pause = asyncio.Event()
     gateway.router.error, gateway.router.error_after = Unavailable("all failed", reason="PROVIDER_FAILED"), 1
-    asking = [
-        asyncio.create_task(
-            gateway.post(*METHODS[dialect], body(stream=True), gateway.call(idempotency_key="k"))
-        )
-        for _ in range(2)
-    ]
-    await gateway.router.asked.wait()
-    await asyncio.sleep(0.1)
+    both = await two_who_ask_the_same(gateway, dialect)
     gateway.router.pause.set()
-    ends = [b"".join(answer.data for answer in answers) for answers in await asyncio.gather(*asking)]
-    assert [end.count(b"PROVIDER_FAILED") for end in ends] == [1, 1]
+    for seen, rest in both:
+        frames = b"".join([*seen, *[answer.data async for answer in rest]])
+        assert frames.count(b"PROVIDER_FAILED") == 1
     assert len(gateway.router.prompts) == 1
 
 
@@ -265,22 +283,16 @@ async def test_a_stream_that_is_cut_short_ends_in_one_error_for_its_client_and_w
     gateway: Gateway, dialect: str, end: str
 ) -> None:
     gateway.router.pause = asyncio.Event()
-    asking = []
-    for _ in range(2):
-        call = gateway.call(idempotency_key="k")
-        call.deadline -= 8.5 if end == "out of time" else 0
-        asking.append(asyncio.create_task(gateway.post(*METHODS[dialect], body(stream=True), call)))
-    await gateway.router.asked.wait()
-    await asyncio.sleep(0.2)
+    both = await two_who_ask_the_same(gateway, dialect, timeout_s=2.0 if end == "out of time" else 10.0)
     if end == "stopped":
         assert gateway.log is not None
         await gateway.log.drain(0.01)
     reason = b"DEADLINE_EXCEEDED" if end == "out of time" else b"ANSWER_INTERRUPTED"
-    for answers in await asyncio.gather(*asking):
-        frames = b"".join(answer.data for answer in answers)
+    for seen, rest in both:
+        seen += [answer.data async for answer in rest]
+        frames = b"".join(seen)
         assert frames.count(b'"error":') == frames.count(reason) == 1
-        assert reason in answers[-1].data
-        assert b"Hello" in frames
+        assert reason in seen[-1]
     assert gateway.router.closed.is_set() is (end == "stopped")
     gateway.router.pause.set()
 

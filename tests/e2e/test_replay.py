@@ -120,7 +120,7 @@ async def test_an_answer_whose_gateway_was_killed_is_made_anew_under_its_key(
     configured_suite: Suite, provider: ProviderDouble
 ) -> None:
     provider.reset()
-    provider.script(fault=Fault(chunk_delay_s=0.2))
+    provider.script(fault=Fault(chunk_delay_s=1.0))
     message = {"role": "ROLE_USER", "parts": [{"text": QUESTION}]}
     generation = {"target": {"name": MODEL}, "messages": [message], "idempotency_key": "killed"}
     begun, _ = await events_of(configured_suite, {"generation": generation}, leave_at=3)

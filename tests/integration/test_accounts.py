@@ -84,7 +84,7 @@ async def test_of_a_hundred_at_once_exactly_ten_pass_and_eight_thousand_are_left
 
 
 async def test_an_orphan_is_refunded_at_its_ttl_and_not_before(make: Make) -> None:
-    lost, later, limit = make(ttl_s=0.6), make(), per_minute(1000)
+    lost, later, limit = make(ttl_s=1.5), make(), per_minute(1000)
     account = await try_open(lost, limit, 1000)
     assert account
     lost.release(account)
@@ -95,19 +95,19 @@ async def test_an_orphan_is_refunded_at_its_ttl_and_not_before(make: Make) -> No
 
 
 async def test_an_account_that_is_held_outlives_its_ttl(make: Make) -> None:
-    accounts, other, limit = make(ttl_s=0.3), make(), per_minute(1000)
+    accounts, other, limit = make(ttl_s=1.2), make(), per_minute(1000)
     assert await try_open(accounts, limit, 1000)
-    await asyncio.sleep(1.0)
+    await asyncio.sleep(1.6)
     assert await try_open(other, limit, 1) is None
 
 
 async def test_a_draw_renews_the_account(make: Make) -> None:
-    accounts, other, limit = make(ttl_s=0.5), make(), per_minute(1000)
+    accounts, other, limit = make(ttl_s=1.5), make(), per_minute(1000)
     account = await try_open(accounts, limit, 1000)
     assert account
     accounts.release(account)
-    for _ in range(5):
-        await asyncio.sleep(0.2)
+    for _ in range(4):
+        await asyncio.sleep(0.5)
         await accounts.draw("acme", account, NOTHING)
     assert await try_open(other, limit, 1) is None
 

@@ -20,7 +20,8 @@ from services.kit.errors import DeadlineExceeded
 from tests.integration.edge import CHAT, FRAME, GENERATE, Edge, connections_of, run_edge
 
 HEADERS_S, IDLE_S, REQUEST_S = 1, 2, 3
-SLACK_S = 2.0
+SLACK_S = 8.0
+"""What a busy machine may be late; nothing would end by itself within it."""
 BUFFERED = 24 << 20
 """What may wait between the gateway and a reader that does not read: windows of HTTP/2, Envoy's buffers, and
 the kernel's sockets, twice."""
@@ -76,7 +77,7 @@ async def drip(edge: Edge, start: bytes, drop: bytes, *, every_s: float) -> tupl
 
 async def check_others_are_served(edge: Edge) -> None:
     async with (
-        asyncio.timeout(2),
+        asyncio.timeout(10),
         edge.http.post(
             f"{edge.url}{CHAT}", data=b"{}", headers={"content-type": "application/json"}
         ) as answer,

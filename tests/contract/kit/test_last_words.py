@@ -56,7 +56,7 @@ async def test_before_a_stream_has_begun_an_error_is_a_status(kind: str) -> None
 
 async def test_the_deadline_is_the_last_message_as_well() -> None:
     """Where only the server knows it, as for clients that speak HTTP."""
-    assert await read("local", Service(begins=True, ends=None), timeout_s=0.2) == [
+    assert await read("local", Service(begins=True, ends=None), timeout_s=0.5) == [
         b"first",
         b"DEADLINE_EXCEEDED",
     ]

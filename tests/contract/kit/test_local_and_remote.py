@@ -26,8 +26,10 @@ from tests.contract.kit.asking import (
     read,
 )
 
-SOON_S = 0.5
-"""Far below every deadline here, far above what a loaded machine needs for a cancellation."""
+SOON_S = 5.0
+"""Below the deadlines of calls that are cancelled here, far above what a loaded machine needs for that."""
+REACHED_S = 1.0
+"""In which a call reaches its method, on a loaded machine as well."""
 
 
 class TestAnswers:
@@ -72,15 +74,15 @@ class TestDeadline:
 
         async with connect(Service()) as client:
             await client.list_models(pb.ListModelsRequest(), a_call(timeout_s=7))
-        assert 6 < seen[0] < 7.1, "gRPC rounds a time-out up by a hundredth"
+        assert 4 < seen[0] < 7.1, "gRPC rounds a time-out up by a hundredth"
 
     async def test_a_unary_call_ends_at_its_deadline(self, connect: Connect) -> None:
         service = Witness()
         async with connect(service) as client:
             started = time.monotonic()
             with pytest.raises(DeadlineExceeded) as caught:
-                await client.generate(a_request(), a_call(timeout_s=0.2))
-            assert 0.15 < time.monotonic() - started < 0.2 + SOON_S
+                await client.generate(a_request(), a_call(timeout_s=REACHED_S))
+            assert REACHED_S - 0.05 < time.monotonic() - started < REACHED_S + SOON_S
             assert caught.value.reason == "DEADLINE_EXCEEDED"
             assert "RouterService/Generate ran out of time" in caught.value.message
             await asyncio.wait_for(service.ended.wait(), SOON_S)
@@ -90,7 +92,7 @@ class TestDeadline:
         got: list[Any] = []
         async with connect(service) as client:
             with pytest.raises(DeadlineExceeded):
-                await read(client.stream_generate(a_stream_request(), a_call(timeout_s=0.3)), into=got)
+                await read(client.stream_generate(a_stream_request(), a_call(timeout_s=REACHED_S)), into=got)
             await asyncio.wait_for(service.ended.wait(), SOON_S)
         assert got == [a_delta("first")]
 

@@ -33,6 +33,7 @@ PROGRAM = textwrap.dedent("""
 
     class Router:
         async def list_models(self, request, call):
+            print("called", file=sys.stderr, flush=True)
             await asyncio.sleep(float(call.metadata.get("sleep", 0)))
             return pb.ListModelsResponse(routes=[str(os.getpid())])
 
@@ -73,6 +74,13 @@ async def address_of(process: asyncio.subprocess.Process) -> str:
     raise AssertionError("it ended before it served")
 
 
+async def wait_for_call(process: asyncio.subprocess.Process) -> None:
+    assert process.stderr is not None
+    async with asyncio.timeout(20):
+        while await process.stderr.readline() != b"called\n":
+            pass
+
+
 async def wait_for_exit(process: asyncio.subprocess.Process) -> int:
     return await asyncio.wait_for(process.wait(), 20)
 
@@ -82,7 +90,7 @@ async def test_a_process_drains_on_sigterm_and_exits_with_0(program: Path) -> No
         client = remote(ROUTER, await address_of(process))
         slow = Call.root(timeout_s=10, metadata={"sleep": "0.5"})
         in_flight = asyncio.create_task(client.list_models(pb.ListModelsRequest(), slow))
-        await asyncio.sleep(0.2)
+        await wait_for_call(process)
         process.send_signal(signal.SIGTERM)
         process.send_signal(signal.SIGTERM)
         assert list((await in_flight).routes) == [str(process.pid)]

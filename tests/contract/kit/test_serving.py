@@ -314,8 +314,8 @@ async def test_a_deadline_while_the_client_reads_slowly_is_still_the_stream_s_la
         start: Any = channel.unary_stream(
             f"/{ROUTER}/StreamGenerate", response_deserializer=pb.StreamGenerateResponse.FromString
         )
-        call = start(request.SerializeToString(), metadata=[("x-quartet-timeout-ms", "200")])
-        responses = await read_slowly(call, 0.3)
+        call = start(request.SerializeToString(), metadata=[("x-quartet-timeout-ms", "600")])
+        responses = await read_slowly(call, 0.8)
     assert [response.WhichOneof("event") for response in responses[-2:]] == ["delta", "error"]
     assert responses[-1].error.reason == "DEADLINE_EXCEEDED"
 

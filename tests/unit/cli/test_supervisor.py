@@ -3,6 +3,7 @@ import os
 import signal
 import sys
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -136,9 +137,20 @@ async def test_a_serving_program_that_crashes_is_started_again(
 
 
 async def test_a_program_that_crashes_again_and_again_is_given_up(
-    supervisor: Supervisor, program: Callable[..., Program], said: list[str]
+    supervisor: Supervisor, program: Callable[..., Program], tmp_path: Path, said: list[str]
 ) -> None:
-    await supervisor.start(program("router", SERVE + "time.sleep(0.2); exit(7)"))
+    seen = tmp_path / "seen"
+    wait = f"from pathlib import Path; seen = Path({str(seen)!r}); seen.unlink(missing_ok=True)\n"
+    crash = "while not seen.exists(): time.sleep(0.01)\nexit(7)"
+    crashing = program("router", wait + SERVE + crash)
+
+    async def is_ready() -> bool:
+        ready = await crashing.is_ready()
+        if ready:
+            seen.touch()
+        return ready
+
+    await supervisor.start(replace(crashing, is_ready=is_ready))
     async with asyncio.timeout(30):
         with pytest.raises(StackError, match=r"router exited with code 7.*given up"):
             await supervisor.watch()

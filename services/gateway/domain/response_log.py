@@ -146,10 +146,13 @@ class ResponseLog:
         except QuartetError as error:
             failure = error
         finally:
-            # Kept before its client sees the end: who asks again from then on finds it.
-            await end(writing)
-            await writer.finish(failure, keep_s=ask.keep_s, keep_failure_s=KEEP_STREAM_S)
-            await client.put(failure)
+            try:
+                # Kept before its client sees the end: who asks again from then on finds it.
+                await end(writing)
+                await writer.finish(failure, keep_s=ask.keep_s, keep_failure_s=KEEP_STREAM_S)
+            finally:
+                # A drain asks again where the store is slow: the client is told all the same.
+                await client.put(failure)
 
     async def _follow(self, ask: Ask, call: Call) -> AsyncGenerator[bytes]:
         """The messages as somebody else makes them, or made them; looks for more ever more rarely."""

@@ -379,6 +379,23 @@ async def test_a_drain_that_takes_too_long_ends_answers_with_an_error(log: Respo
     assert make.closed.is_set()
 
 
+async def test_a_drain_that_meets_a_slow_store_tells_the_client_all_the_same() -> None:
+    class Slow(FakeResponses):
+        async def append(self, *_: object, **__: object) -> bool:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    log, make = log_of(Slow()), Maker()
+    make.go.clear()
+    reading = asyncio.create_task(read(log, ask(), make, call(timeout_s=60.0)))
+    await make.began.wait()
+    await log.drain(0.01)
+    async with asyncio.timeout(10):
+        with pytest.raises(Unavailable) as caught:
+            await reading
+    assert caught.value.reason == "ANSWER_INTERRUPTED"
+
+
 async def test_who_waits_longer_than_its_time_is_told_so(store: FakeResponses, log: ResponseLog) -> None:
     assert await store.claim(SLOT, "f", "slow", 10.0) is None
     with pytest.raises(DeadlineExceeded):

@@ -46,15 +46,16 @@ async def follow(
                     changed(event.job)
                     if event.job.state in ENDED:
                         return event.job
+            failures += 1
         except DeadlineExceeded:
-            continue
+            pass  # the stream's own time, not the job's
         except Unavailable:
-            if failures + 1 >= MAX_ATTEMPTS:
+            failures += 1
+            if failures >= MAX_ATTEMPTS:
                 raise
-        failures += 1
         if failures >= MAX_ATTEMPTS:
             raise Unavailable("the edge ends the watch before the job ends", reason="WATCH_ENDED")
-        await asyncio.sleep(min(PAUSE_S, remaining_s))
+        await asyncio.sleep(max(0.0, min(PAUSE_S, deadline - time.monotonic())))
     raise DeadlineExceeded(
         f"job {job_id} has not ended after {timeout_s:g} s; it goes on, see `quartet jobs show {job_id}`"
     )

@@ -23,7 +23,7 @@ class Watch:
     async def events(self, run_id: str, *, first: int) -> AsyncGenerator[run_pb2.RunEvent, None]:
         """The events from a number on, until the run ends; deltas have the number 0."""
         following = max(1, first)
-        cursor = ""
+        cursor, answering = "", False
         with self._signals.subscribe(run_id) as signal:
             while True:
                 events = await self._store.events(run_id, first=following, limit=PAGE)
@@ -32,10 +32,10 @@ class Watch:
                     if event.HasField("ended"):
                         return
                 if events:
-                    following = events[-1].number + 1
+                    following, answering = events[-1].number + 1, _is_answering(events[-1])
                     if len(events) == PAGE:
                         continue
-                if events and _is_answering(events[-1]):
+                if answering:
                     async for delta, at in self._pieces(run_id, cursor, signal):
                         cursor = at
                         yield delta

@@ -70,6 +70,7 @@ class CoalescingSink:
         self._key = key
         self._timeout_s = timeout_s
         self._waiting: list[generation_pb2.Delta] = []
+        self._writing = asyncio.Lock()
 
     async def begin(self) -> None:
         """Removes what an earlier try sent."""
@@ -96,7 +97,11 @@ class CoalescingSink:
             await self.flush()
 
     async def flush(self) -> None:
-        """Writes what waits."""
+        """Writes what waits, behind what is being written."""
+        async with self._writing:
+            await self._write()
+
+    async def _write(self) -> None:
         if not self._waiting:
             return
         waiting, self._waiting = self._waiting, []

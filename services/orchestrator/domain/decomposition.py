@@ -5,6 +5,8 @@ import re
 from services.orchestrator.domain.words import content_words, entities, words_of
 
 MAX_PARTS = 6
+MAX_CHARS = 2_000
+"""Of a question that is taken apart: how long the patterns take grows with the square of its length."""
 MIN_CONTENT_WORDS = 2
 """A part with fewer says too little to be looked for alone, unless it names something."""
 
@@ -46,8 +48,10 @@ def decompose(question: str) -> list[str]:
 
     Sentences and joined clauses come apart, two things compared are asked for one by one, and what a relative
     clause describes is asked for before the question that stands on it. A part that says `it` is given the
-    words of the part before. A simple question comes back alone.
+    words of the part before. A simple question comes back alone, and so does one longer than MAX_CHARS.
     """
+    if len(question) > MAX_CHARS:
+        return [question.strip()]
     parts: list[str] = []
     before = ""
     for sentence in _whole_or_split(question.strip(), _SENTENCE):

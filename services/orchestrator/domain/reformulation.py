@@ -18,6 +18,8 @@ from services.orchestrator.domain.words import (
 
 MAX_FEEDBACK_WORDS = 4
 """Words taken over from found passages; more of them drown the question (Rocchio feedback, kept small)."""
+MAX_WORDS = 200
+"""Of a need or a question that queries are made of: embedders read no more, and the work is their square."""
 
 
 def key_of(query: str) -> str:
@@ -44,13 +46,13 @@ def reformulate(
 
 def _ladder(need: str, passages: Sequence[message_pb2.Passage], question: str) -> Iterator[str]:
     """From close to the need to far from it: each rung gives up more of its wording."""
-    words = content_words(need)
-    names = entities(need)
+    words = content_words(need)[:MAX_WORDS]
+    names = entities(need)[:MAX_WORDS]
     yield " ".join(words)
     yield " ".join(names)
     yield _simplified(words)
     yield _with_found_words(words, passages)
-    yield " ".join([*words, *(word for word in content_words(question) if word not in words)])
+    yield " ".join(dict.fromkeys([*words, *content_words(question)[:MAX_WORDS]]))
     yield _uncovered(words, passages)
     for part in decompose(need):
         yield " ".join(content_words(part))

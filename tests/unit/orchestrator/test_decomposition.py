@@ -1,6 +1,6 @@
 import pytest
 
-from services.orchestrator.domain.decomposition import MAX_PARTS, decompose
+from services.orchestrator.domain.decomposition import MAX_CHARS, MAX_PARTS, decompose
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,8 @@ def test_the_parts_of_a_long_question_are_bounded() -> None:
 
 def test_a_question_without_words_comes_back_as_it_is() -> None:
     assert decompose("  ???  ") == ["???"]
+
+
+def test_a_question_too_long_to_be_taken_apart_is_asked_whole() -> None:
+    question = "Compare Milvus and pgvector. " * (MAX_CHARS // 20)
+    assert decompose(question) == [question.strip()]

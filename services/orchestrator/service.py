@@ -161,6 +161,8 @@ def _write_token(run: run_pb2.Run) -> str:
 def _read_token(token: str) -> tuple[datetime, str]:
     try:
         micros, _, run_id = base64.urlsafe_b64decode(token.encode()).decode().partition(" ")
+        if "\x00" in run_id:
+            raise ValueError("PostgreSQL knows no such text")
         return datetime.fromtimestamp(0, UTC) + timedelta(microseconds=int(micros)), run_id
     except (binascii.Error, ValueError, OverflowError):
         raise InvalidArgument.field(

@@ -1,4 +1,5 @@
 import asyncio
+import base64
 from typing import Any
 
 import pytest
@@ -269,8 +270,9 @@ async def test_runs_are_listed_newest_first_page_by_page(open_orchestrator: Open
             pb.ListRunsRequest(page_size=2, page_token=first.next_page_token), call()
         )
         failed = await client.list_runs(pb.ListRunsRequest(state=run_pb2.RUN_STATE_FAILED), call())
-        with pytest.raises(InvalidArgument, match="page_token"):
-            await client.list_runs(pb.ListRunsRequest(page_token="nonsense"), call())
+        for token in "nonsense", base64.urlsafe_b64encode(b"1 run_\0").decode():
+            with pytest.raises(InvalidArgument, match="page_token"):
+                await client.list_runs(pb.ListRunsRequest(page_token=token), call())
     assert [run.id for run in [*first.runs, *rest.runs]] == started[::-1]
     assert not any(run.HasField("completion") for run in first.runs)
     assert (rest.next_page_token, list(failed.runs)) == ("", [])

@@ -5,11 +5,11 @@ from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from psycopg import AsyncConnection
-from psycopg_pool import AsyncConnectionPool
+from psycopg import AsyncConnection, OperationalError
+from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from quartet.common.v1 import generation_pb2, run_pb2
-from services.kit.errors import NotFound, ResourceExhausted
+from services.kit.errors import NotFound, ResourceExhausted, Unavailable
 from services.orchestrator.domain.course import now
 from services.orchestrator.ports import Charge, Outcome
 
@@ -36,7 +36,11 @@ async def open_pool(database_url: str, *, max_size: int, timeout_s: float) -> As
 
 
 class PostgresRuns:
-    """The store of runs, as the service and as their carrying out see it."""
+    """The store of runs, as the service and as their carrying out see it.
+
+    Where the database is away, callers of the service get Unavailable; the carrying out gets psycopg's own
+    errors, at which the engine waits.
+    """
 
     def __init__(self, pool: Pool, *, max_runs_per_tenant: int) -> None:
         self._pool = pool
@@ -48,7 +52,7 @@ class PostgresRuns:
         run = charge.run
         key = idempotency_key or None
         event = run_pb2.RunEvent(number=1, time=now(), started=run_pb2.RunStarted(task=run.task))
-        async with self._pool.connection() as connection, connection.transaction():
+        async with self._connection() as connection, connection.transaction():
             # One at a time for each tenant, so that the count below holds.
             await connection.execute(
                 "select pg_advisory_xact_lock(hashtextextended('orchestrator/' || %s, 0))", (charge.tenant,)
@@ -81,7 +85,7 @@ class PostgresRuns:
         return run, True
 
     async def get(self, tenant: str, run_id: str) -> run_pb2.Run:
-        async with self._pool.connection() as connection:
+        async with self._connection() as connection:
             found = await connection.execute(
                 "select run, state, last_event_number from orchestrator.runs where id = %s and tenant = %s",
                 (run_id, tenant),
@@ -101,7 +105,7 @@ class PostgresRuns:
         after: tuple[datetime, str] | None,
     ) -> list[run_pb2.Run]:
         time, run_id = after or (None, None)
-        async with self._pool.connection() as connection:
+        async with self._connection() as connection:
             found = await connection.execute(
                 "select run, state, last_event_number from orchestrator.runs where tenant = %(tenant)s "
                 "and (%(state)s = 0 or state = %(state)s) "
@@ -123,7 +127,7 @@ class PostgresRuns:
         return runs
 
     async def events(self, run_id: str, *, first: int, limit: int) -> list[run_pb2.RunEvent]:
-        async with self._pool.connection() as connection:
+        async with self._connection() as connection:
             found = await connection.execute(
                 "select event from orchestrator.run_events where run_id = %s and n >= %s order by n limit %s",
                 (run_id, first, limit),
@@ -131,7 +135,7 @@ class PostgresRuns:
             return [run_pb2.RunEvent.FromString(event) for (event,) in await found.fetchall()]
 
     async def request_cancel(self, tenant: str, run_id: str) -> run_pb2.Run:
-        async with self._pool.connection() as connection, connection.transaction():
+        async with self._connection() as connection, connection.transaction():
             await connection.execute(
                 "update orchestrator.runs set cancel_requested = true "
                 "where id = %s and tenant = %s and state = any(%s)",
@@ -141,7 +145,7 @@ class PostgresRuns:
         return await self.get(tenant, run_id)
 
     async def cancel_all(self, tenant: str) -> int:
-        async with self._pool.connection() as connection, connection.transaction():
+        async with self._connection() as connection, connection.transaction():
             found = await connection.execute(
                 "update orchestrator.runs set cancel_requested = true where tenant = %s and state = any(%s) "
                 "returning pg_notify(%s, id)",
@@ -150,7 +154,7 @@ class PostgresRuns:
             return found.rowcount
 
     async def ended(self, tenant: str, *, limit: int) -> list[str]:
-        async with self._pool.connection() as connection:
+        async with self._connection() as connection:
             found = await connection.execute(
                 "select id from orchestrator.runs where tenant = %s and state <> all(%s) limit %s",
                 (tenant, UNDER_WAY, limit),
@@ -158,7 +162,7 @@ class PostgresRuns:
             return [run_id for (run_id,) in await found.fetchall()]
 
     async def delete(self, run_ids: Sequence[str]) -> None:
-        async with self._pool.connection() as connection:
+        async with self._connection() as connection:
             await connection.execute("delete from orchestrator.runs where id = any(%s)", (list(run_ids),))
 
     async def take(self, run_id: str, executor: str) -> Charge:
@@ -195,6 +199,18 @@ class PostgresRuns:
             )
             row = await found.fetchone()
         return row is not None and bool(row[0])
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[AsyncConnection[Any]]:
+        try:
+            async with self._pool.connection() as connection:
+                yield connection
+        except (OperationalError, PoolTimeout) as error:
+            raise Unavailable(
+                "the database of runs cannot be reached now: try again in a moment",
+                reason="DATABASE_UNREACHABLE",
+                retry_after_s=1.0,
+            ) from error
 
     async def _raise_if_full(self, connection: AsyncConnection[Any], tenant: str) -> None:
         found = await connection.execute(

@@ -14,6 +14,9 @@ from services.pipeline.domain.collection import Collection
 from services.pipeline.domain.document import RawDocument, ReadDocument
 from services.pipeline.domain.job import EmbeddedDocument, IngestItem
 
+DATABASE_UNREACHABLE = "DATABASE_UNREACHABLE"
+"""The reason of an Unavailable that any store raises while its database is away."""
+
 Vector = NDArray[np.float32]
 """One dimension, little-endian, of length 1."""
 

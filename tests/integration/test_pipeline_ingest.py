@@ -1,7 +1,9 @@
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from itertools import pairwise
+from typing import Any
 
+import psycopg
 import pytest
 
 from quartet.common.v1 import document_pb2
@@ -231,3 +233,70 @@ async def test_a_document_that_is_too_big_and_too_many_documents_are_refused(dat
             await service.ingest_documents(pieces(COLLECTION, HEADER, *[piece] * 17), make_call())
         with pytest.raises(ResourceExhausted, match=r"more than 1,000"):
             await service.ingest_documents(pieces(COLLECTION, *[HEADER] * 1001), make_call())
+
+
+class OddRouter(FakeRouter):
+    """Does something before it embeds documents, and may change what it answers."""
+
+    def __init__(
+        self,
+        before: Callable[[], Awaitable[None]] | None = None,
+        after: Callable[[router_pb2.EmbedRequest, router_pb2.EmbedResponse], None] | None = None,
+    ) -> None:
+        super().__init__()
+        self._before = before
+        self._after = after
+
+    async def embed(self, request: router_pb2.EmbedRequest, call: Call) -> router_pb2.EmbedResponse:
+        if self._before is not None and request.texts[0] != "dimension":
+            await self._before()
+        response = await super().embed(request, call)
+        if self._after is not None:
+            self._after(request, response)
+        return response
+
+
+async def wait_for_end(service: Any, job_id: str) -> None:
+    """As `wait_for_job`, also while the database is away."""
+    async with asyncio.timeout(60):
+        while True:
+            try:
+                await wait_for_job(service, job_id)
+            except Unavailable:
+                await asyncio.sleep(0.05)
+            else:
+                return
+
+
+async def test_a_database_that_restarts_costs_no_document(database_url: str) -> None:
+    restarted = asyncio.Event()
+
+    async def restart() -> None:
+        if restarted.is_set():
+            return
+        restarted.set()
+        async with await psycopg.AsyncConnection.connect(database_url, autocommit=True) as connection:
+            await connection.execute(
+                "select pg_terminate_backend(pid) from pg_stat_activity "
+                "where datname = current_database() and pid <> pg_backend_pid()"
+            )
+
+    async with pipeline_service(database_url, OddRouter(before=restart)) as service:
+        answer = await service.ingest_documents(upload("space", {"moon.md": MOON, "s.txt": SUN}), make_call())
+        await wait_for_end(service, answer.job.id)
+        ended = await service.get_ingest_job(pb.GetIngestJobRequest(job_id=answer.job.id), make_call())
+    assert ended.job.state == document_pb2.INGEST_STATE_SUCCEEDED, ended.job.failures
+    assert ended.job.done_documents == 2
+
+
+async def test_a_fault_of_ours_costs_one_document_and_not_the_job(database_url: str) -> None:
+    def shorten(request: router_pb2.EmbedRequest, response: router_pb2.EmbedResponse) -> None:
+        if "Sun" in request.texts[0]:
+            response.vectors = response.vectors[:-1]
+
+    async with pipeline_service(database_url, OddRouter(after=shorten)) as service:
+        ended = await ingest(service, {"s.txt": SUN, "moon.md": MOON})
+    assert ended.state == document_pb2.INGEST_STATE_FAILED
+    assert ended.done_documents == 2
+    (failure,) = ended.failures
+    assert (failure.source, "internal fault" in failure.message) == ("s.txt", True)

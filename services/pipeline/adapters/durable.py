@@ -3,13 +3,15 @@ from __future__ import annotations
 import asyncio
 import logging
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from dbos import DBOS, DBOSConfig, SetWorkflowID
 
+from services.kit.errors import Unavailable
 from services.kit.tasks import end
 
 if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
     from types import TracebackType
 
     from services.pipeline.domain.ingestion import Ingestion
@@ -21,6 +23,12 @@ WORKFLOW_VERSION = "ingest-1"
 POOL_CONNECTIONS = 4
 MAX_THREADS = 16
 MAX_DOCUMENTS_AT_A_TIME = 2
+STEP_ATTEMPTS = 15
+FIRST_PAUSE_S = 0.1
+"""Doubled from try to try: the database may be away for nearly half an hour."""
+ENDED = {"SUCCESS", "ERROR", "CANCELLED", "MAX_RECOVERY_ATTEMPTS_EXCEEDED"}
+
+log = logging.getLogger(__name__)
 
 
 class DurableJobs:
@@ -75,7 +83,7 @@ class DurableJobs:
         DBOS.launch()
         # Jobs that were kept by a process that ended before it could start them.
         for job_id in await self._jobs.unended():
-            await self.start(job_id)
+            await self._take_up(job_id)
         return self
 
     async def __aexit__(
@@ -93,16 +101,43 @@ class DurableJobs:
         with SetWorkflowID(job_id):
             await DBOS.start_workflow_async(self._workflow, job_id)
 
+    async def _take_up(self, job_id: str) -> None:
+        """Starts a job that has not ended; anew where its run broke off, since an ended run never goes on."""
+        status = await DBOS.get_workflow_status_async(job_id)
+        if status is not None and status.status in ENDED:
+            await DBOS.delete_workflows_async([job_id])
+        await self.start(job_id)
+
     async def _carry_out(self, job_id: str) -> None:
         task = asyncio.current_task()
         if task is not None:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-        positions = await DBOS.run_step_async({"name": "begin"}, self._items.begin, job_id)
+        positions: list[int] = await self._step("begin", self._items.begin, job_id)
         for position in positions:
-            await DBOS.run_step_async({"name": "ingest"}, self._ingest, job_id, position)
-        await DBOS.run_step_async({"name": "end"}, self._items.end, job_id)
+            await self._step("ingest", self._ingest, job_id, position)
+        await self._step("end", self._items.end, job_id)
+
+    async def _step(self, name: str, body: Callable[..., Awaitable[Any]], *arguments: object) -> Any:
+        """A durable step; a database that is away is waited for, as DBOS itself does."""
+        return await DBOS.run_step_async(
+            {
+                "name": name,
+                "retries_allowed": True,
+                "interval_seconds": FIRST_PAUSE_S,
+                "max_attempts": STEP_ATTEMPTS,
+                "should_retry": lambda error: isinstance(error, Unavailable),
+            },
+            body,
+            *arguments,
+        )
 
     async def _ingest(self, job_id: str, position: int) -> None:
         async with self._room:
-            await self._ingestion.ingest(job_id, position)
+            try:
+                await self._ingestion.ingest(job_id, position)
+            except Unavailable:
+                raise
+            except Exception:  # the outermost layer of a document: no caller is left to tell
+                log.exception("document %d of the ingest job %s cannot be taken in", position, job_id)
+                await self._ingestion.give_up(job_id, position)

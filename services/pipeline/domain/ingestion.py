@@ -12,7 +12,7 @@ from services.pipeline.domain.document import UnreadableDocumentError
 from services.pipeline.domain.embedding import BATCH_TEXTS, Embedder
 from services.pipeline.domain.job import EmbeddedDocument, IngestItem
 from services.pipeline.domain.library import Library
-from services.pipeline.ports import DocumentReader, DocumentStore, ItemStore
+from services.pipeline.ports import DATABASE_UNREACHABLE, DocumentReader, DocumentStore, ItemStore
 
 RECIPE_VERSION = 1
 """Raised when readers or the splitter change so much that stored documents should be made anew."""
@@ -40,7 +40,10 @@ class Ingestion:
         self._embedder = embedder
 
     async def ingest(self, job_id: str, position: int) -> None:
-        """Takes one document of a job to its end; nothing is done twice, nor after the job was stopped."""
+        """Takes one document of a job to its end; nothing is done twice, nor after the job was stopped.
+
+        Raises Unavailable while the database is away: then it may be called again.
+        """
         item = await self._items.take(job_id, position)
         if item is None:
             return
@@ -49,7 +52,15 @@ class Ingestion:
         except UnreadableDocumentError as error:
             await self._items.fail(item, f"it could not be read: {error}")
         except QuartetError as error:
+            if error.reason == DATABASE_UNREACHABLE:
+                raise
             await self._items.fail(item, f"{error.message} (ingest it again then)")
+
+    async def give_up(self, job_id: str, position: int) -> None:
+        """Marks a document as failed that met a fault of ours."""
+        item = await self._items.take(job_id, position)
+        if item is not None:
+            await self._items.fail(item, "it met an internal fault: report it with the id of this job")
 
     async def _store(self, item: IngestItem) -> None:
         collection = await self._library.open(item.tenant, item.collection)

@@ -18,8 +18,11 @@ def page_limit(page_size: int) -> int:
 def read_token(token: str) -> str:
     """The key after which the page begins; raises InvalidArgument for a token that no answer held."""
     try:
-        return base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True).decode("utf-8")
-    except (binascii.Error, UnicodeError):
+        key = base64.b64decode(token.encode("ascii"), altchars=b"-_", validate=True).decode("utf-8")
+        if "\x00" in key:
+            raise ValueError("PostgreSQL knows no such text")
+        return key
+    except (binascii.Error, ValueError):
         raise InvalidArgument.field(
             "page_token", "is not from an earlier answer: leave it empty to start"
         ) from None

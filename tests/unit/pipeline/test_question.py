@@ -80,3 +80,9 @@ def test_pages_follow_each_other_to_the_end() -> None:
     assert read_token(token) == "ü"
     assert cut_page(["c"], 2, key=str) == (["c"], "")
     assert read_token("") == ""
+
+
+@pytest.mark.parametrize("token", ["nonsense!", "ü", "AA=="], ids=["no base64", "no ASCII", "NUL"])
+def test_a_token_of_no_earlier_answer_is_refused(token: str) -> None:
+    with pytest.raises(InvalidArgument, match="page_token"):
+        read_token(token)

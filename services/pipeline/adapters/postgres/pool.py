@@ -9,6 +9,7 @@ from psycopg.rows import TupleRow
 from psycopg_pool import AsyncConnectionPool, PoolTimeout
 
 from services.kit.errors import Unavailable
+from services.pipeline.ports import DATABASE_UNREACHABLE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
@@ -68,6 +69,6 @@ async def _configure(connection: Connection) -> None:
 def _unreachable() -> Unavailable:
     return Unavailable(
         "The database cannot be reached: is it running, and is DATABASE_URL right?",
-        reason="DATABASE_UNREACHABLE",
+        reason=DATABASE_UNREACHABLE,
         retry_after_s=1.0,
     )

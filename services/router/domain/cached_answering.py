@@ -99,7 +99,7 @@ class CachedAnswering:
         try:
             async with aclosing(self._answers.read(flight, call)) as answers:
                 async for decision, completion in answers:
-                    return self._share(request, completion) if shared else (decision, completion)
+                    return self._reuse(request, completion) if shared else (decision, completion)
         except QuartetError as error:
             if not shared or error.reason not in _CALLERS_OWN:
                 raise
@@ -235,7 +235,7 @@ class CachedAnswering:
     async def _keep(self, request: _Request, recording: Recording) -> None:
         completion = recording.completion
         # Another model's answer, after a failure, is not what this name stands for.
-        if completion.model != request.plan.models[0].id or not is_worth_keeping(completion):
+        if completion.model != request.plan.due or not is_worth_keeping(completion):
             return
         data = recording.to_bytes()
         if len(data) > MAX_BYTES:
@@ -248,12 +248,8 @@ class CachedAnswering:
         if self._semantic is not None and request.question is not None:
             await self._semantic.keep(request.question, name, ttl_s=ttl_s)
 
-    def _reuse(self, request: _Request, kept: Completion) -> Whole:
-        """What was kept, at no cost."""
-        return request.plan.decision, self._at_no_cost(request, kept)
-
-    def _share(self, request: _Request, answered: Completion) -> Whole:
-        """What another request is paying for, at no cost."""
+    def _reuse(self, request: _Request, answered: Completion) -> Whole:
+        """What was kept, or what another request is paying for, at no cost."""
         decision = request.plan.decision
         model = next((model for model in request.plan.models if model.id == answered.model), None)
         if model is not None:

@@ -85,8 +85,16 @@ def _partition(prompt: Prompt, plan: Plan, tenant: str) -> Iterable[bytes]:
     yield plan.models[0].id.encode()
     yield plan.route.name.encode()
     yield plan.route.reasoning_effort.encode()
+    yield _canonical_cascade(plan)
     yield str(plan.decision.max_output_tokens).encode()
     yield _canonical_spec(prompt.spec).SerializeToString(deterministic=True)
+
+
+def _canonical_cascade(plan: Plan) -> bytes:
+    """How the answer is checked and who is asked then; empty where it is not."""
+    if plan.cascade is None:
+        return b""
+    return orjson.dumps([plan.escalation[0].id, plan.cascade.judge_output_tokens, *plan.cascade.hedges])
 
 
 def _canonical(turn: Message) -> Message:

@@ -45,13 +45,18 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Draft:
-    """A cheap answer: its events in order, the decision first, and what speaks against it."""
+    """A cheap answer: its events in order, the decision first, and what speaks against it.
+
+    Attributes:
+        judging: What a judge used; None where none was asked.
+    """
 
     decision: Decision
     events: Sequence[Event]
     completion: Completion
     message: Message
     objection: str
+    judging: Usage | None
 
     @property
     def is_of_use(self) -> bool:
@@ -74,11 +79,30 @@ class _Attempt:
     failed: Mapping[str, str]
     spending: Spending
 
+    def give_draft(self, draft: _Draft) -> None:
+        """Notes that the draft is the answer, and what was used beside it."""
+        self._note_beside(draft.completion, draft.judging)
+
+    def give_strong(self, answer: Completion) -> None:
+        """As `give_draft`, where a strong model answers."""
+        if self.draft is not None:
+            self._note_beside(answer, self.draft.completion.usage, self.draft.judging)
+
+    def _note_beside(self, answer: Completion, *usages: Usage | None) -> None:
+        beside = Usage()
+        for usage in filter(None, usages):
+            for field in Usage.DESCRIPTOR.fields:
+                setattr(beside, field.name, getattr(beside, field.name) + getattr(usage, field.name))
+        # An answer's own number of calls is a running one.
+        beside.model_calls = self.spending.model_calls - answer.usage.model_calls
+        self.then.course.beside = beside
+
 
 class Cascading:
     """As `Answering`, with the answers of the cheaper models checked where the plan says so.
 
-    What a caller is charged for is the sum of all calls; the ledger has each.
+    The answer bears its own usage alone. What drafts and judges used goes to the plan's course, from which
+    the caller is charged; the ledger has each call.
     """
 
     def __init__(self, answering: Answering) -> None:
@@ -95,14 +119,17 @@ class Cascading:
 
         attempt = await self._try(ask, prompt, plan, call)
         if (draft := attempt.draft) is not None and not draft.objection:
+            attempt.give_draft(draft)
             return draft.decision, draft.completion
         try:
             decision, completion = await self._answering.answer(prompt, attempt.then, call, attempt.spending)
         except QuartetError as failure:
             if draft is None or not draft.is_of_use:
                 raise
-            return _doubt(draft, failure), draft.completion
-        return note_failures(decision, attempt.failed), _charge_all(completion, draft)
+            attempt.give_draft(draft)
+            return _doubt(draft, plan, failure), draft.completion
+        attempt.give_strong(completion)
+        return note_failures(decision, attempt.failed), completion
 
     def stream(self, prompt: Prompt, plan: Plan, call: Call) -> AsyncGenerator[Event]:
         """As `Answering.stream`; a cheap answer is held back until it is whole and checked."""
@@ -118,6 +145,7 @@ class Cascading:
 
         attempt = await self._try(ask, prompt, plan, call)
         if (draft := attempt.draft) is not None and not draft.objection:
+            attempt.give_draft(draft)
             for event in draft.events:
                 yield event
             return
@@ -130,47 +158,58 @@ class Cascading:
         except QuartetError as failure:
             if begun or draft is None or not draft.is_of_use:
                 raise
-            yield _doubt(draft, failure)
+            attempt.give_draft(draft)
+            yield _doubt(draft, plan, failure)
             for event in draft.events[1:]:
                 yield event
 
-    async def _stream_strong(self, prompt: Prompt, attempt: "_Attempt", call: Call) -> AsyncGenerator[Event]:
+    async def _stream_strong(self, prompt: Prompt, attempt: _Attempt, call: Call) -> AsyncGenerator[Event]:
         stream = self._answering.stream(prompt, attempt.then, call, attempt.spending)
         async with aclosing(stream) as events:
             async for event in events:
                 if isinstance(event, Completion):
-                    yield _charge_all(event, attempt.draft)
-                else:
-                    yield note_failures(event, attempt.failed) if isinstance(event, Decision) else event
+                    attempt.give_strong(event)
+                yield note_failures(event, attempt.failed) if isinstance(event, Decision) else event
 
-    async def _try(self, ask: _Ask, prompt: Prompt, plan: Plan, call: Call) -> "_Attempt":
+    async def _try(self, ask: _Ask, prompt: Prompt, plan: Plan, call: Call) -> _Attempt:
         """Asks the cheaper models, and checks what they say.
 
         Where they fail, there is no draft; what would fail with the strong ones, too, is raised.
         """
         spending = Spending(prompt.budget)
         first = replace(plan, models=tuple(model for model in plan.models if model.id in plan.drafting))
-        then = replace(plan, models=tuple(model for model in plan.models if model.id not in plan.drafting))
+        then = replace(plan, models=plan.escalation)
         try:
             events, message = await ask(first, spending)
         except QuartetError as failure:
             if not (failures.may_pass_on(failure) or failure.reason == failures.ALL_FAILED):
                 raise
+            plan.course.due = ""
             failed = {model.id: failure.message for model in first.models}
             return _Attempt(draft=None, then=then, failed=failed, spending=spending)
         decision = next(event for event in events if isinstance(event, Decision))
         completion = next(event for event in events if isinstance(event, Completion))
         spending.charge(completion.usage)
-        used = Usage()
-        used.CopyFrom(completion.usage)
-        objection = await self._object(completion, message, prompt, first, call, spending)
+        objection, judging = await self._object(completion, message, prompt, first, call, spending)
+        draft = _Draft(
+            decision=decision,
+            events=events,
+            completion=completion,
+            message=message,
+            objection=objection,
+            judging=judging,
+        )
         if objection:
             log.info("answer escalated", extra={"model": completion.model, "objection": objection})
-        draft = _Draft(
-            decision=decision, events=events, completion=completion, message=message, objection=objection
+            # The second of the cheaper models answers only where the first one failed.
+            is_first = completion.model == first.models[0].id
+            plan.course.due = then.models[0].id if is_first else ""
+        return _Attempt(
+            draft=draft,
+            then=replace(then, superseded=completion.usage),
+            failed={completion.model: objection},
+            spending=spending,
         )
-        failed = {completion.model: objection}
-        return _Attempt(draft=draft, then=replace(then, superseded=used), failed=failed, spending=spending)
 
     async def _object(
         self,
@@ -180,19 +219,19 @@ class Cascading:
         plan: Plan,
         call: Call,
         spending: Spending,
-    ) -> str:
-        """Why the answer will not do; empty when it will."""
+    ) -> tuple[str, Usage | None]:
+        """Why the answer will not do, empty when it will; and what a judge used."""
         cascade, text = plan.route.cascade or Cascade(), read_text(message)
         objection = object_to(completion, message, prompt.spec, cascade)
         if objection or not text or not cascade.judge_output_tokens:
-            return objection
+            return objection, None
         verdict = await self._judge(prompt, text, plan, cascade, call, spending)
         if verdict is None:
-            return ""
+            plan.course.due = ""
+            return "", None
         spending.charge(verdict.usage)
-        completion.usage.CopyFrom(_sum(completion.usage, verdict.usage))
         is_wrong = read_text(verdict.message).strip().lower().startswith("no")
-        return "a judge finds it wrong" if is_wrong else ""
+        return "a judge finds it wrong" if is_wrong else "", verdict.usage
 
     async def _judge(
         self, prompt: Prompt, text: str, plan: Plan, cascade: Cascade, call: Call, spending: Spending
@@ -218,8 +257,9 @@ class Cascading:
             return None
 
 
-def _doubt(draft: _Draft, failure: QuartetError) -> Decision:
+def _doubt(draft: _Draft, plan: Plan, failure: QuartetError) -> Decision:
     """The draft's decision where the strong models fail: a doubtful answer is better than none."""
+    plan.course.due = ""
     decision = Decision()
     decision.CopyFrom(draft.decision)
     decision.warnings.append(
@@ -227,23 +267,3 @@ def _doubt(draft: _Draft, failure: QuartetError) -> Decision:
         f"{failure.message}"
     )
     return decision
-
-
-def _charge_all(completion: Completion, draft: _Draft | None) -> Completion:
-    """The answer with what the draft took, too: a copy, since the ledger still reads the answer's own."""
-    if draft is None:
-        return completion
-    charged = Completion()
-    charged.CopyFrom(completion)
-    charged.usage.CopyFrom(_sum(completion.usage, draft.completion.usage))
-    return charged
-
-
-def _sum(first: Usage, second: Usage) -> Usage:
-    """Of two calls; the number of calls is a running one already."""
-    fields: Mapping[str, int] = {
-        field.name: getattr(first, field.name) + getattr(second, field.name)
-        for field in Usage.DESCRIPTOR.fields
-        if field.name != "model_calls"
-    }
-    return Usage(model_calls=max(first.model_calls, second.model_calls), **fields)

@@ -26,13 +26,14 @@ class Decided:
     used: Usage | None = None
 
     def charge(self, completion: Completion) -> Completion:
-        """The answer with what the question took, too: a copy, since others may share the answer."""
-        if self.used is None:
+        """The answer with what was used beside it: a copy, since others may share the answer."""
+        extra = [usage for usage in (self.used, self.plan.course.beside) if usage is not None]
+        if not extra:
             return completion
         charged = Completion()
         charged.CopyFrom(completion)
         for field in Usage.DESCRIPTOR.fields:
-            total = getattr(completion.usage, field.name) + getattr(self.used, field.name)
+            total = sum(getattr(usage, field.name) for usage in (completion.usage, *extra))
             setattr(charged.usage, field.name, total)
         return charged
 

@@ -1,7 +1,7 @@
 """A decision with what carrying it out needs, and the decision as it turns out."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from quartet.common.v1 import decision_pb2 as pb
 from quartet.common.v1.generation_pb2 import Usage
@@ -9,6 +9,20 @@ from services.router.domain.catalogue import Model
 from services.router.domain.checking import Cascade
 from services.router.domain.routes import Route
 from services.router.domain.tiers import Tiers
+
+
+@dataclass(slots=True, kw_only=True)
+class Course:
+    """What became of a plan on the way to its answer; written by whoever carries the plan out.
+
+    Attributes:
+        due: Id of the model whose answer the plan leads to where nothing fails; empty where something did,
+            None while it is the plan's first.
+        beside: What was used beside the answer itself: by a draft that was thrown away, by a judge.
+    """
+
+    due: str | None = None
+    beside: Usage | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +40,7 @@ class Plan:
         overhead: As the ledger's; for a question of the router's own.
         site: The provider that holds the session in its prompt cache, before others where the first model is
             deployed; empty for any.
+        course: Of this request alone; answers may be shared, what was used beside them is not.
     """
 
     decision: pb.Decision
@@ -37,6 +52,17 @@ class Plan:
     superseded: Usage | None = None
     overhead: str = ""
     site: str = ""
+    course: Course = field(default_factory=Course)
+
+    @property
+    def due(self) -> str:
+        """Id of the model whose answer stands for the plan; empty where none does."""
+        return self.models[0].id if self.course.due is None else self.course.due
+
+    @property
+    def escalation(self) -> tuple[Model, ...]:
+        """The models that are asked where a draft will not do, the preferred one first."""
+        return tuple(model for model in self.models if model.id not in self.drafting)
 
     @property
     def cascade(self) -> Cascade | None:

@@ -1,37 +1,22 @@
 """A route whose cheaper models answer first, and whose strong ones are asked where the answer will not do."""
 
-from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pytest_asyncio
-import yaml
 
-from quartet.common.v1.generation_pb2 import ResponseFormat, Usage
-from quartet.router.v1 import router_pb2 as pb
+from quartet.common.v1.generation_pb2 import ResponseFormat
 from services.kit.call import Call
 from services.kit.errors import QuartetError
 from services.router.settings import Settings
 from services.router.wiring import build
+from tests.cascades import CHEAP, STRONG, configure, hear
 from tests.contract.router.conftest import Ask
 from tests.doubles.provider import Fault, ProviderDouble, Reply
 
-CONFIG = Path(__file__).parents[3] / "config"
 QUESTION = "What is the capital of France?"
-CHEAP, STRONG = "gpt-6-luna", "gpt-6.1-sol"
-
-
-def configure(folder: Path, **cascade: Any) -> Path:
-    """The shipped files, with a cascade on the route `complex`."""
-    routes = yaml.safe_load((CONFIG / "routes.yaml").read_text(encoding="utf-8"))
-    route = next(route for route in routes["routes"] if route["name"] == "complex")
-    route.update(candidates=[STRONG], cheaper=[CHEAP], cascade=cascade)
-    route.pop("shadow")
-    (folder / "routes.yaml").write_text(yaml.safe_dump(routes), encoding="utf-8")
-    (folder / "models.yaml").write_bytes((CONFIG / "models.yaml").read_bytes())
-    return folder
 
 
 async def serve(folder: Path, double: ProviderDouble) -> AsyncIterator[Any]:
@@ -57,40 +42,6 @@ async def judged_service(double: ProviderDouble, tmp_path: Path) -> AsyncIterato
     """Here a judge is asked, too."""
     async for service in serve(configure(tmp_path, check=["form", "judge"]), double):
         yield service
-
-
-@dataclass
-class Heard:
-    """What came of a request; `decided` is the model that the decision names."""
-
-    text: str = ""
-    decided: str = ""
-    answered: str = ""
-    policy: str = ""
-    objections: dict[str, str] = field(default_factory=dict)
-    warnings: Sequence[str] = ()
-    usage: Usage = field(default_factory=Usage)
-
-    def decide(self, decision: Any) -> None:
-        self.decided, self.policy, self.warnings = decision.model, decision.policy, list(decision.warnings)
-        self.objections = {each.model: each.rejected_because for each in decision.candidates}
-
-
-async def hear(service: Any, prompt: pb.Prompt, call: Call, *, streamed: bool) -> Heard:
-    heard = Heard()
-    if streamed:
-        async for event in service.stream_generate(pb.StreamGenerateRequest(prompt=prompt), call):
-            heard.text += event.delta.text
-            if event.HasField("decision"):
-                heard.decide(event.decision)
-            elif event.HasField("end"):
-                heard.answered, heard.usage = event.end.model, event.end.usage
-    else:
-        answer = await service.generate(pb.GenerateRequest(prompt=prompt), call)
-        heard.decide(answer.decision)
-        heard.text = "".join(part.text for part in answer.completion.message.parts)
-        heard.answered, heard.usage = answer.completion.model, answer.completion.usage
-    return heard
 
 
 pytestmark = pytest.mark.parametrize("streamed", [False, True], ids=["whole", "streamed"])

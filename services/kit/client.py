@@ -79,85 +79,68 @@ class _Outgoing:
 
     async def send(self, request: Message, call: Call) -> Message:
         timeout_s = call.remaining_s()
-        span = start_client_span(self._rpc, self._channel.address)
-        failure: BaseException | None = None
-        operation = self._start(request, timeout=timeout_s, metadata=_metadata(call, inject(span.span)))
-        try:
-            response: Message = await operation
-            await _receive_headers(operation, call)
-            return response
-        except grpc.aio.AioRpcError as error:
-            failure = self._translate(error, call)
-            raise failure from None
-        except BaseException as error:
-            failure = error
-            raise
-        finally:
-            operation.cancel()
-            span.end(failure)
+        with start_client_span(self._rpc, self._channel.address) as span:
+            operation = self._start(request, timeout=timeout_s, metadata=_metadata(call, inject(span)))
+            try:
+                response: Message = await operation
+                await _receive_headers(operation, call)
+                return response
+            except grpc.aio.AioRpcError as error:
+                raise self._translate(error, call) from None
+            finally:
+                operation.cancel()
 
     async def send_all(self, requests: AsyncIterator[Message], call: Call) -> Message:
         timeout_s = call.remaining_s()
-        span = start_client_span(self._rpc, self._channel.address)
-        failure: BaseException | None = None
-        operation = self._start(timeout=timeout_s, metadata=_metadata(call, inject(span.span)))
-        feeding = asyncio.create_task(feed(operation, self._rpc.request_type.SerializeToString, requests))
-        answering = asyncio.ensure_future(_answer(operation))
-        try:
-            await asyncio.wait((feeding, answering), return_when=asyncio.FIRST_COMPLETED)
-            if feeding.done():
-                feeding.result()
-            response = await answering
-            await _receive_headers(operation, call)
-            return response
-        except grpc.aio.AioRpcError as error:
-            failure = self._translate(error, call)
-            raise failure from None
-        except BaseException as error:
-            failure = error
-            raise
-        finally:
-            operation.cancel()
-            feeding.cancel()
-            answering.cancel()
-            await asyncio.gather(feeding, answering, return_exceptions=True)
-            span.end(failure)
+        with start_client_span(self._rpc, self._channel.address) as span:
+            operation = self._start(timeout=timeout_s, metadata=_metadata(call, inject(span)))
+            feeding = asyncio.create_task(feed(operation, self._rpc.request_type.SerializeToString, requests))
+            answering = asyncio.ensure_future(_answer(operation))
+            try:
+                await asyncio.wait((feeding, answering), return_when=asyncio.FIRST_COMPLETED)
+                if feeding.done():
+                    feeding.result()
+                response = await answering
+                await _receive_headers(operation, call)
+                return response
+            except grpc.aio.AioRpcError as error:
+                raise self._translate(error, call) from None
+            finally:
+                operation.cancel()
+                feeding.cancel()
+                answering.cancel()
+                await asyncio.gather(feeding, answering, return_exceptions=True)
 
     async def stream(self, request: Any, call: Call) -> AsyncIterator[Message]:
         timeout_s = call.remaining_s()
-        span = start_client_span(self._rpc, self._channel.address)
-        metadata = _metadata(call, inject(span.span))
         error_field = self._rpc.error_field
-        failure: BaseException | None = None
         begun = False
         feeding: asyncio.Task[None] | None = None
-        if self._rpc.client_streaming:
-            operation = self._start(timeout=timeout_s, metadata=metadata)
-            feeding = asyncio.create_task(feed(operation, self._rpc.request_type.SerializeToString, request))
-        else:
-            operation = self._start(request, timeout=timeout_s, metadata=metadata)
-        try:
-            async for response in operation:
+        with start_client_span(self._rpc, self._channel.address) as span:
+            metadata = _metadata(call, inject(span))
+            if self._rpc.client_streaming:
+                operation = self._start(timeout=timeout_s, metadata=metadata)
+                serialize = self._rpc.request_type.SerializeToString
+                feeding = asyncio.create_task(feed(operation, serialize, request))
+            else:
+                operation = self._start(request, timeout=timeout_s, metadata=metadata)
+            try:
+                async for response in operation:
+                    if not begun:
+                        begun = True
+                        await _receive_headers(operation, call)
+                    if error_field and response.HasField(error_field):
+                        raise from_proto(getattr(response, error_field))
+                    yield response
                 if not begun:
-                    begun = True
                     await _receive_headers(operation, call)
-                if error_field and response.HasField(error_field):
-                    raise from_proto(getattr(response, error_field))
-                yield response
-            if not begun:
-                await _receive_headers(operation, call)
-        except grpc.aio.AioRpcError as error:
-            failure = self._translate(error, call)
-            raise failure from None
-        except BaseException as error:
-            failure = error
-            raise
-        finally:
-            operation.cancel()
-            if feeding is not None:
-                feeding.cancel()
-                await asyncio.gather(feeding, return_exceptions=True)
-            span.end(failure)
+            except grpc.aio.AioRpcError as error:
+                raise self._translate(error, call) from None
+            finally:
+                operation.cancel()
+                if feeding is not None:
+                    feeding.cancel()
+                    await asyncio.gather(feeding, return_exceptions=True)
 
     def _translate(self, error: grpc.aio.AioRpcError, call: Call) -> QuartetError:
         # gRPC sometimes loses the headers of a call that fails at once, so they come as trailers, too.

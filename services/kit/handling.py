@@ -88,51 +88,37 @@ class _Served:
 
     async def answer(self, request: Any, context: Context) -> Message:
         call = self._admit(context)
-        span = start_server_span(self._rpc, call.metadata)
-        failure: BaseException | None = None
         try:
-            async with Execution(self._rpc.name, call):
-                response: Message = await self._method(self._check(request), call)
-            if call.response_headers:
-                await context.send_initial_metadata(_headers_of(call))
-            return response
+            with start_server_span(self._rpc, call.metadata):
+                async with Execution(self._rpc.name, call):
+                    response: Message = await self._method(self._check(request), call)
+                if call.response_headers:
+                    await context.send_initial_metadata(_headers_of(call))
+                return response
         except QuartetError as error:
-            failure = error
             await _abort(context, error, _headers_of(call))
-        except BaseException as error:
-            failure = error
-            raise
-        finally:
-            span.end(failure)
 
     async def stream(self, request: Any, context: Context) -> None:
         call = self._admit(context)
-        span = start_server_span(self._rpc, call.metadata)
         begun = False
-        failure: BaseException | None = None
         try:
-            async with (
-                Execution(self._rpc.name, call),
-                Keepalive(context, call, self._keepalive_s) as keepalive,
-                aclosing(self._method(self._check(request), call)) as responses,
-            ):
-                async for response in responses:
-                    if not begun:
-                        begun = True
-                        await _send_headers(context, call)
-                        keepalive.begin()
-                    await keepalive.write(response)
+            with start_server_span(self._rpc, call.metadata):
+                async with (
+                    Execution(self._rpc.name, call),
+                    Keepalive(context, call, self._keepalive_s) as keepalive,
+                    aclosing(self._method(self._check(request), call)) as responses,
+                ):
+                    async for response in responses:
+                        if not begun:
+                            begun = True
+                            await _send_headers(context, call)
+                            keepalive.begin()
+                        await keepalive.write(response)
         except QuartetError as error:
-            failure = error
             last = self._last_message(call, error) if begun else None
             if last is not None and await _write_last(context, last):
                 return
             await _abort(context, error, _headers_of(call))
-        except BaseException as error:
-            failure = error
-            raise
-        finally:
-            span.end(failure)
 
     def _last_message(self, call: Call, error: QuartetError) -> Message | None:
         """With which a stream that has begun ends in an error; None where only a status can tell."""

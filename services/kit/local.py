@@ -92,44 +92,29 @@ class _Incoming:
         return Call(deadline=call.deadline, tenant=call.tenant, key_id=call.key_id, metadata=metadata)
 
     async def _answer(self, request: Any, call: Call) -> Message:
-        span = start_local_span(self._rpc)
-        failure: BaseException | None = None
-        try:
+        with start_local_span(self._rpc):
             async with Execution(self._rpc.name, call):
                 if not self._rpc.client_streaming:
                     validate(request)
                 return _copy(await self._method(request, call))
-        except BaseException as error:
-            failure = error
-            raise
-        finally:
-            span.end(failure)
 
     async def _produce(self, request: Any, call: Call, waiting: asyncio.Queue[Message | None]) -> None:
-        span = start_local_span(self._rpc)
-        failure: BaseException | None = None
         begun = False
         try:
-            async with Execution(self._rpc.name, call):
-                if not self._rpc.client_streaming:
-                    validate(request)
-                async with aclosing(self._method(request, call)) as responses:
-                    async for response in responses:
-                        begun = True
-                        await waiting.put(_copy(response))
+            with start_local_span(self._rpc):
+                async with Execution(self._rpc.name, call):
+                    if not self._rpc.client_streaming:
+                        validate(request)
+                    async with aclosing(self._method(request, call)) as responses:
+                        async for response in responses:
+                            begun = True
+                            await waiting.put(_copy(response))
         except QuartetError as error:
-            failure = error
-            if begun and call.last_words:
-                await waiting.put(call.last_words(error))
-                return
-            raise
-        except BaseException as error:
-            failure = error
-            raise
-        finally:
-            span.end(failure)
-            if not isinstance(failure, asyncio.CancelledError):
+            if not begun or call.last_words is None:
                 await waiting.put(None)
+                raise
+            await waiting.put(call.last_words(error))
+        await waiting.put(None)
 
 
 class _Source:

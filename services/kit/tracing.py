@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Mapping
+from types import TracebackType
 
 from opentelemetry import context as contexts
 from opentelemetry import trace
@@ -21,19 +22,27 @@ _FAULTS = {"UNKNOWN", "DEADLINE_EXCEEDED", "UNIMPLEMENTED", "INTERNAL", "UNAVAIL
 
 
 class RpcSpan:
-    """One call as telemetry sees it: a span where the trace is recorded, and its duration in any case."""
+    """One call as telemetry sees it: a span where the trace is recorded, and its duration in any case.
 
-    __slots__ = ("_durations", "_rpc", "_started_s", "span")
+    Left, it ends with the status that the caller sees. No frame that an error passes holds the error itself:
+    the two would wait for the collector together.
+    """
+
+    __slots__ = ("_durations", "_rpc", "_span", "_started_s")
 
     def __init__(self, rpc: Rpc, span: Span, durations: Histogram | None) -> None:
         self._rpc = rpc
         self._durations = durations
         self._started_s = time.perf_counter()
-        self.span = span
+        self._span = span
 
-    def end(self, error: BaseException | None) -> None:
-        """Ends it with the status that the caller saw."""
-        recording = self.span.is_recording()
+    def __enter__(self) -> Span:
+        return self._span
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        recording = self._span.is_recording()
         if self._durations is None and not recording:
             return
         status = "OK" if error is None else error.status if isinstance(error, QuartetError) else "CANCELLED"
@@ -41,12 +50,12 @@ class RpcSpan:
             attributes = {**_attributes(self._rpc), names.RPC_STATUS: status}
             self._durations.record(time.perf_counter() - self._started_s, attributes)
         if recording:
-            self.span.set_attribute(names.RPC_STATUS, status)
+            self._span.set_attribute(names.RPC_STATUS, status)
             if error is not None:
-                self.span.set_attribute(names.ERROR_TYPE, status)
+                self._span.set_attribute(names.ERROR_TYPE, status)
                 if status in _FAULTS:
-                    self.span.set_status(Status(StatusCode.ERROR, status))
-            self.span.end()
+                    self._span.set_status(Status(StatusCode.ERROR, status))
+            self._span.end()
 
 
 def start_server_span(rpc: Rpc, metadata: Mapping[str, str]) -> RpcSpan:

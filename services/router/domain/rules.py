@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from services.router.domain.features import Features, normalise_words
+from services.router.domain.features import Features, split_words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,18 +33,18 @@ class Vocabulary:
     __slots__ = ("_first_words", "_phrases", "_words")
 
     def __init__(self, entries: Sequence[str]) -> None:
-        spoken = [normalise_words(entry) for entry in entries]
-        self._words = frozenset(entry.strip() for entry in spoken if entry.count(" ") == 2)
-        self._phrases = tuple((frozenset(entry.split()), entry) for entry in spoken if entry.count(" ") > 2)
-        self._first_words = frozenset(entry.split()[0] for _, entry in self._phrases)
+        split = [split_words(entry) for entry in entries]
+        self._words = frozenset(words[0] for words in split if len(words) == 1)
+        self._phrases = tuple((frozenset(words), _spaced(words)) for words in split if len(words) > 1)
+        self._first_words = frozenset(words[0] for words in split if len(words) > 1)
 
-    def occurs_in(self, features: Features) -> bool:
+    def occurs_in(self, reading: "Reading") -> bool:
         """Whether any of the entries occurs."""
-        if not self._words.isdisjoint(features.words):
+        if not self._words.isdisjoint(reading.words):
             return True
         # Few texts have all the words of a phrase: the others need not be searched for it.
-        return not self._first_words.isdisjoint(features.words) and any(
-            words <= features.words and phrase in features.spoken for words, phrase in self._phrases
+        return not self._first_words.isdisjoint(reading.words) and any(
+            words <= reading.words and phrase in reading.spoken for words, phrase in self._phrases
         )
 
 
@@ -53,11 +53,25 @@ TellLanguage = Callable[[str], str]
 
 
 class Reading:
-    """A prompt as rules read it; its language is told at most once, and only where a rule asks for it."""
+    """A prompt as rules read it; words and language are told at most once, and only where a rule asks."""
 
     def __init__(self, features: Features, tell_language: TellLanguage | None) -> None:
         self.features = features
         self._tell_language = tell_language
+
+    @cached_property
+    def words(self) -> frozenset[str]:
+        """Of the last user message, in small letters."""
+        return frozenset(self._words)
+
+    @cached_property
+    def spoken(self) -> str:
+        """The same in their order, a space around each: ` word ` finds whole words and phrases."""
+        return _spaced(self._words)
+
+    @cached_property
+    def _words(self) -> list[str]:
+        return split_words(self.features.text)
 
     @cached_property
     def language(self) -> str:
@@ -111,9 +125,9 @@ class Rule:
             return False
         if self.labels and not self._bears_labels(features):
             return False
-        if not all(group.occurs_in(features) for group in self.keywords):
+        if not all(group.occurs_in(reading) for group in self.keywords):
             return False
-        if self.excluded is not None and self.excluded.occurs_in(features):
+        if self.excluded is not None and self.excluded.occurs_in(reading):
             return False
         if self.patterns and not any(pattern.search(features.text) for pattern in self.patterns):
             return False
@@ -121,6 +135,10 @@ class Rule:
 
     def _bears_labels(self, features: Features) -> bool:
         return all(features.labels.get(name) in values for name, values in self.labels.items())
+
+
+def _spaced(words: Sequence[str]) -> str:
+    return f" {' '.join(words)} "
 
 
 class RuleConflictError(ValueError):

@@ -129,7 +129,9 @@ async def test_without_a_label_the_tables_decide_and_soon_it_is_not_asked_any_mo
             decision = (await answer(router, ask(POEM))).decision
             assert (decision.route, decision.rule) == (without.route, without.rule)
     assert without.route == "complex"
-    assert double.calls(model=NAMER) == 3
+    # A question may run out of time before the provider has heard it.
+    heard = double.calls(model=NAMER)
+    assert heard <= 3 if fault and fault.delay_s else heard == 3
     assert double.calls(model=COMPLEX) == 6
 
 

@@ -7,6 +7,10 @@ import pytest
 from tests.doubles.provider import ProviderDouble
 
 
+PATIENCE_S = 60
+"""Of the clients for anything; their own five seconds for a connection are few on a busy machine."""
+
+
 @pytest.fixture
 async def double() -> AsyncIterator[ProviderDouble]:
     async with ProviderDouble() as double:
@@ -15,11 +19,15 @@ async def double() -> AsyncIterator[ProviderDouble]:
 
 @pytest.fixture
 async def gpt(double: ProviderDouble) -> AsyncIterator[openai.AsyncOpenAI]:
-    async with openai.AsyncOpenAI(base_url=double.openai_url, api_key="sk-any", max_retries=0) as client:
+    async with openai.AsyncOpenAI(
+        base_url=double.openai_url, api_key="sk-any", max_retries=0, timeout=PATIENCE_S
+    ) as client:
         yield client
 
 
 @pytest.fixture
 async def claude(double: ProviderDouble) -> AsyncIterator[anthropic.AsyncAnthropic]:
-    async with anthropic.AsyncAnthropic(base_url=double.url, api_key="sk-ant-any", max_retries=0) as client:
+    async with anthropic.AsyncAnthropic(
+        base_url=double.url, api_key="sk-ant-any", max_retries=0, timeout=PATIENCE_S
+    ) as client:
         yield client

@@ -6,7 +6,6 @@ import pytest
 
 from tests.doubles.provider import ProviderDouble
 
-
 PATIENCE_S = 60
 """Of the clients for anything; their own five seconds for a connection are few on a busy machine."""
 

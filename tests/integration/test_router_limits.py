@@ -62,12 +62,12 @@ async def test_places_come_back_when_a_call_ends_and_when_its_router_was_lost(
     assert isinstance(await gates[1].enter("openai/a", limits, 1, 10), Lease)
 
 
-async def test_a_redis_that_says_nothing_holds_a_call_up_once_and_briefly() -> None:
+async def test_a_redis_that_says_nothing_soon_holds_no_call_up() -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         store = RedisLimits(f"redis://127.0.0.1:{silent.getsockname()[1]}", timeout_s=0.05)
         gate = Gate(store, share=0.5)
         begun = time.monotonic()
-        entered = [await gate.enter("openai/a", Limits(requests_per_minute=4), 1, 10) for _ in range(4)]
-        assert time.monotonic() - begun < 0.5
+        entered = [await gate.enter("openai/a", Limits(requests_per_minute=4), 1, 10) for _ in range(60)]
+        assert time.monotonic() - begun < 1.5
         assert sum(isinstance(each, Lease) for each in entered) == 2, "its share"
         await store.close()

@@ -1,5 +1,6 @@
 """The ledger's bounds, with a database that is never there."""
 
+import asyncio
 import logging
 import time
 from datetime import UTC, datetime
@@ -46,12 +47,22 @@ def reader() -> InMemoryMetricReader:
     return InMemoryMetricReader()
 
 
-@pytest.fixture
-def ledger(reader: InMemoryMetricReader) -> PostgresJournal[Entry]:
+def unreachable(reader: InMemoryMetricReader, close_timeout_s: float) -> PostgresJournal[Entry]:
     meter = MeterProvider(metric_readers=[reader], shutdown_on_exit=False).get_meter("test")
     return PostgresJournal(
-        NOWHERE, meter, statement=LEDGER, interval_s=0.01, max_batch=10, max_waiting=100, close_timeout_s=0.2
+        NOWHERE,
+        meter,
+        statement=LEDGER,
+        interval_s=0.01,
+        max_batch=10,
+        max_waiting=100,
+        close_timeout_s=close_timeout_s,
     )
+
+
+@pytest.fixture
+def ledger(reader: InMemoryMetricReader) -> PostgresJournal[Entry]:
+    return unreachable(reader, close_timeout_s=0.2)
 
 
 def drops_in(reader: InMemoryMetricReader) -> Any:
@@ -86,17 +97,9 @@ async def test_closing_has_a_bound_and_says_what_was_lost(
     assert "stopped before they could be written" in caplog.text
 
 
-async def test_a_ledger_without_entries_closes_at_once(ledger: PostgresJournal[Entry]) -> None:
+async def test_a_ledger_without_entries_closes_at_once(reader: InMemoryMetricReader) -> None:
+    ledger = unreachable(reader, close_timeout_s=60)
     ledger.open()
-    begun = time.monotonic()
-    await ledger.close()
-    assert time.monotonic() - begun < 0.15
+    async with asyncio.timeout(20):
+        await ledger.close()
     assert ledger.dropped == 0
-
-
-async def test_recording_costs_a_call_microseconds(ledger: PostgresJournal[Entry]) -> None:
-    entries = [entry(number) for number in range(100)]
-    begun = time.perf_counter()
-    for one in entries:
-        ledger.record(one)
-    assert (time.perf_counter() - begun) / 100 < 50e-6

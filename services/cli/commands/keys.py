@@ -38,8 +38,8 @@ def create(
         typer.Option(
             "--scope",
             help="What it may do; give it once for each: `*`, `keys`, `tenants`, rpc:NAME, route:NAME, "
-            "model:ID, collection:NAME. Without any rpc it may call all, and without a route, model or "
-            "collection use all of those.",
+            "model:ID, collection:NAME, priority:NAME. Without any rpc it may call all, without a route, "
+            "model or collection use all of those, and without a priority ask for each.",
         ),
     ],
     expires: Annotated[

@@ -5,6 +5,7 @@ import functools
 import sys
 from typing import TYPE_CHECKING
 
+import yaml
 from grpc_health.v1 import health_pb2  # type: ignore[import-untyped]
 
 from services.cli.settings import SERVICES, inherited_environment
@@ -17,6 +18,7 @@ from services.kit.errors import QuartetError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from services.cli.settings import StackSettings
 
@@ -28,6 +30,7 @@ PEERS: Mapping[str, tuple[str, ...]] = {
     "gateway": ("router", "pipeline", "orchestrator"),
 }
 DRAIN_S = 20.0
+PROVIDER_PREFIXES = ("OPENAI_", "ANTHROPIC_", "AZURE_", "AWS_", "GOOGLE_")
 
 
 def group_services(colocate: tuple[str, ...]) -> list[tuple[str, ...]]:
@@ -45,6 +48,7 @@ def group_services(colocate: tuple[str, ...]) -> list[tuple[str, ...]]:
 def describe_service_programs(settings: StackSettings, database_url: str, redis_url: str) -> list[Program]:
     """A program for each service process, in the order in which they are to start."""
     environment = service_environment(settings, database_url, redis_url)
+    bare = without_providers(environment, settings.config_dir / "models.yaml")
     programs: list[Program] = []
     for names in group_services(settings.colocate):
         addresses = [service_address(settings, name) for name in names]
@@ -53,7 +57,7 @@ def describe_service_programs(settings: StackSettings, database_url: str, redis_
                 name="+".join(names),
                 command=Command(
                     arguments=(sys.executable, "-m", "services.cli", "serve", *names),
-                    environment=environment if "router" in names else without_providers(environment),
+                    environment=environment if "router" in names else bare,
                     stop_grace_s=DRAIN_S,
                 ),
                 is_ready=functools.partial(_all_serve, addresses),
@@ -84,11 +88,28 @@ def service_environment(settings: StackSettings, database_url: str, redis_url: s
     return environment
 
 
-def without_providers(environment: Mapping[str, str]) -> dict[str, str]:
-    """What services that call no provider get: the router alone holds the providers' keys."""
+def without_providers(environment: Mapping[str, str], models_file: Path) -> dict[str, str]:
+    """What services that call no provider get: the router alone holds the providers' keys.
+
+    They are known by the vendors' and the clouds' prefixes, and by what the servers in `models.yaml` name.
+    """
+    named = _named_variables(models_file)
     return {
-        name: value for name, value in environment.items() if not name.startswith(("OPENAI_", "ANTHROPIC_"))
+        name: value
+        for name, value in environment.items()
+        if not name.startswith(PROVIDER_PREFIXES) and name.removesuffix("_FILE") not in named
     }
+
+
+def _named_variables(models_file: Path) -> set[str]:
+    try:
+        content = yaml.safe_load(models_file.read_text(encoding="utf-8"))
+        servers = content["servers"]
+        return {
+            str(value) for server in servers for key, value in server.items() if key.endswith("_variable")
+        }
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+        return set()  # the router, which reads it whole, says what is wrong with it
 
 
 def service_address(settings: StackSettings, name: str) -> str:

@@ -3,7 +3,12 @@ from pathlib import Path
 import pytest
 
 from services.cli.settings import StackSettings, check_names
-from services.cli.stack.services import describe_service_programs, group_services, service_environment
+from services.cli.stack.services import (
+    describe_service_programs,
+    group_services,
+    service_environment,
+    without_providers,
+)
 from services.kit.settings import SettingsError
 
 
@@ -73,6 +78,30 @@ def test_provider_variables_reach_the_services(
 ) -> None:
     monkeypatch.setenv("OPENAI_BASE_URL", "http://127.0.0.1:9/v1")
     assert service_environment(settings, "", "")["OPENAI_BASE_URL"] == "http://127.0.0.1:9/v1"
+
+
+def test_the_router_alone_holds_the_keys_of_providers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = {"OPENAI_API_KEY", "AWS_SECRET_ACCESS_KEY", "GOOGLE_CREDENTIALS", "DEN_KEY_FILE", "ATTIC_KEY"}
+    for name in given:
+        monkeypatch.setenv(name, "secret")
+    (tmp_path / "models.yaml").write_text(
+        "servers: [{name: den, api_key_variable: DEN_KEY}, {name: attic, access_token_variable: ATTIC_KEY}]"
+    )
+    settings = StackSettings.model_validate({"home": tmp_path, "config_dir": tmp_path})
+    held = {
+        program.name: given & set(program.command.environment)
+        for program in describe_service_programs(settings, "", "")
+    }
+    assert held == {"router": given, "pipeline": set(), "orchestrator": set(), "gateway": set()}
+
+
+@pytest.mark.parametrize("content", ["servers: [", "servers: 3", "[]", "servers: [x]", ""])
+def test_a_file_of_models_that_is_broken_is_for_the_router_to_tell_of(tmp_path: Path, content: str) -> None:
+    (tmp_path / "models.yaml").write_text(content)
+    bare = without_providers({"PATH": "/bin", "OPENAI_API_KEY": "x"}, tmp_path / "models.yaml")
+    assert bare == {"PATH": "/bin"}
 
 
 def test_a_shared_process_is_told_all_its_services(tmp_path: Path) -> None:

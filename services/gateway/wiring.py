@@ -75,7 +75,7 @@ from services.kit.binding import Binding
 from services.kit.client import local, remote
 from services.kit.errors import QuartetError
 from services.kit.settings import SettingsError
-from services.kit.tasks import end
+from services.kit.tasks import end, report_end
 
 ROUTER = router_pb2.DESCRIPTOR.services_by_name["RouterService"].full_name
 PIPELINE = pipeline_pb2.DESCRIPTOR.services_by_name["PipelineService"].full_name
@@ -126,7 +126,9 @@ async def build(settings: Settings, peers: Mapping[str, object] = {}) -> AsyncIt
         if settings.audit_retention_days is not None:
             watches["audit"] = _prune(audit, timedelta(days=settings.audit_retention_days))
         for name, watch in watches.items():
-            stack.push_async_callback(end, asyncio.create_task(watch, name=name))
+            watching = asyncio.create_task(watch, name=name)
+            watching.add_done_callback(report_end)
+            stack.push_async_callback(end, watching)
         router = peer(ROUTER, settings.router_address)
         models = Models(router)
         stack.push_async_callback(models.close)

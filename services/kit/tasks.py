@@ -1,7 +1,16 @@
 import asyncio
+import logging
 from typing import Any
 
 ASK_AGAIN_S = 0.5
+
+log = logging.getLogger(__name__)
+
+
+def report_end(task: asyncio.Task[Any]) -> None:
+    """The done-callback of tasks that go on until they are cancelled: logs what ended one before that."""
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("%s has ended and does nothing more", task.get_name(), exc_info=error)
 
 
 async def end(*tasks: asyncio.Future[Any]) -> None:

@@ -3,7 +3,7 @@ from services.gateway.domain.front import Front
 from services.gateway.domain.identity import TENANTS_SCOPE, Identity
 from services.gateway.domain.keys_order import DEFAULT_PAGE_SIZE, read_name
 from services.gateway.domain.tenant_removal import Removal
-from services.gateway.domain.tenants_order import read_tenant_id, read_tenant_limits
+from services.gateway.domain.tenants_order import read_tenant_id, read_tenant_limits, read_tenant_token
 from services.gateway.ports import TenantRegister
 from services.kit.call import Call
 from services.kit.errors import PermissionDenied
@@ -34,7 +34,7 @@ class TenantService:
     ) -> tenant_pb2.ListTenantsResponse:
         await self._enter(call, "ListTenants")
         size = request.page_size or DEFAULT_PAGE_SIZE
-        after = read_tenant_id(request.page_token) if request.page_token else ""
+        after = read_tenant_token(request.page_token)
         tenants = await self._register.page(after=after, limit=size + 1)
         token = tenants[size - 1].id if len(tenants) > size else ""
         return tenant_pb2.ListTenantsResponse(tenants=tenants[:size], next_page_token=token)

@@ -30,8 +30,8 @@ def read_scopes(scopes: Sequence[str]) -> frozenset[str]:
         if not _FORM.fullmatch(scope):
             raise InvalidArgument.field(
                 f"scopes[{place}]",
-                "is no scope: write `*`, `keys`, `tenants`, `rpc:<name>`, `route:<name>`, `model:<id>`, "
-                "`collection:<name>` or `priority:<name>`",
+                "is no scope: write `*`, `keys`, `tenants`, `rpc:<Name>` as in `rpc:Generate`, "
+                "`route:<name>`, `model:<id>`, `collection:<name>` or `priority:<name>`",
                 reason="INVALID_SCOPE",
             )
     return frozenset(scopes)

@@ -16,6 +16,15 @@ def read_tenant_id(tenant: str) -> str:
     return tenant
 
 
+def read_tenant_token(token: str) -> str:
+    """The id of the last tenant of the page before; empty for the first page."""
+    if token and not is_tenant_id(token):
+        raise InvalidArgument.field(
+            "page_token", "is not from an earlier answer: leave it empty to start", reason="INVALID_REQUEST"
+        )
+    return token
+
+
 def read_tenant_limits(limits: key_pb2.Limits) -> key_pb2.Limits:
     """The limits, which must be numbers that a store can hold, and limits that tenants have."""
     for field, _ in limits.ListFields():

@@ -110,6 +110,14 @@ async def test_an_operator_makes_a_tenant_and_its_first_key(suite: Suite) -> Non
     assert await suite.listed() == ["acme", "house"]
 
 
+async def test_a_page_of_tenants_that_nobody_was_told_of_is_no_missing_tenant(suite: Suite) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        await suite.tenants.list_tenants(
+            tenant_pb2.ListTenantsRequest(page_token="NO/TOKEN"), call(suite.operator)
+        )
+    assert caught.value.field_violations[0].field == "page_token"
+
+
 async def test_tenants_come_by_id_page_by_page(suite: Suite) -> None:
     for name in ("c", "a", "b.1"):
         await suite.create(name)

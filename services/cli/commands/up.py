@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 import time
 from typing import TYPE_CHECKING, Annotated
 
@@ -97,10 +98,14 @@ def _print_next_steps(console: Console, edge: Edge) -> None:
     console.print(f"         also in {edge.key_file}", markup=False)
     console.print()
     console.print("Try, from another terminal:")
+    if sys.prefix != sys.base_prefix:
+        console.print(f"  export PATH={sys.prefix}/bin:$PATH", markup=False)
     if edge.authority:
         console.print(f"  export QUARTET_URL={edge.url} QUARTET_CA_CERT={edge.authority}", markup=False)
     console.print("  quartet ingest docs", markup=False)
-    console.print('  quartet ask "What does the router do?"', markup=False)
+    console.print(
+        '  quartet ask "What happens to a step that was under way when the process died?"', markup=False
+    )
     trust = f"--cacert {edge.authority} " if edge.authority else ""
     console.print(
         f'  curl {trust}{edge.url}/v1/models -H "Authorization: Bearer $(cat {edge.key_file})"', markup=False

@@ -144,6 +144,8 @@ class _Measurement:
         self._operation = operation
         self._model = model
         self._call = call
+        # An answer that is shared may go on for another key than this call was begun for, and drawn from.
+        self._key_id = call.key_id
         self._purpose = purpose
         self.usage = Usage()
         self._time = datetime.now(UTC)
@@ -229,7 +231,7 @@ class _Measurement:
             call_id=self._instruments.name_call(),
             time=self._time,
             tenant=call.tenant,
-            key_id=call.key_id,
+            key_id=self._key_id,
             operation=purpose.overhead or self._operation,
             route=purpose.route,
             model=self._model.id,

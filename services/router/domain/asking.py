@@ -12,6 +12,7 @@ from quartet.common.v1.message_pb2 import ROLE_USER, Message, Part
 from quartet.router.v1.router_pb2 import Prompt
 from services.kit.call import Call
 from services.kit.errors import QuartetError
+from services.router.domain import failures
 from services.router.domain.answering import Answering
 from services.router.domain.breaker import Breaker
 from services.router.domain.budget import Spending
@@ -29,8 +30,6 @@ MAX_REMEMBERED = 4096
 """Labels that this process remembers: the hash of a tenant's text, and a word."""
 TIME_SHARE = 0.25
 """Of the time a call has left, what the question may take: the answer needs the rest."""
-_CALLERS_OWN = frozenset(("BUDGET_EXHAUSTED", "QUOTA_EXHAUSTED", "DEADLINE_EXCEEDED"))
-"""Why a question failed that says nothing of the model."""
 
 log = logging.getLogger(__name__)
 
@@ -99,7 +98,7 @@ class Asker:
                 self._breaker.abandon(generation)
                 raise
             except QuartetError as failure:
-                if failure.reason not in _CALLERS_OWN:
+                if failure.reason not in failures.CALLERS_OWN:
                     return self._fail(generation, failure.reason), None
                 self._breaker.abandon(generation)
                 return "", None

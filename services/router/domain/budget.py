@@ -1,9 +1,11 @@
 """What a request may spend; asked before every attempt."""
 
+from collections.abc import Iterable
+
 from quartet.common.v1.generation_pb2 import Budget, Usage
 from services.kit.errors import ResourceExhausted
 from services.router.domain.catalogue import Model
-from services.router.domain.prices import affordable_output_tokens
+from services.router.domain.prices import affordable_output_tokens, cost_of
 
 
 class Spending:
@@ -55,6 +57,24 @@ class Spending:
     def take_back(self) -> None:
         """Tells that the call admitted last was not made."""
         self.model_calls -= 1
+
+
+def covers(budget: Budget, models: Iterable[Model], *, input_tokens: int, output_tokens: int) -> bool:
+    """Whether the budget cuts no answer short, though all the models were asked, one after the other."""
+    if not any(budget.HasField(bound) for bound in ("max_tokens", "max_cost_micro_usd", "max_model_calls")):
+        return True
+    spending = Spending(budget)
+    for model in models:
+        most = min(output_tokens, model.max_output_tokens)
+        try:
+            if spending.admit(model, input_tokens=input_tokens, output_tokens=most) < most:
+                return False
+        except ResourceExhausted:
+            return False
+        used = Usage(input_tokens=input_tokens, output_tokens=most)
+        used.cost_micro_usd = cost_of(used, model.prices)
+        spending.charge(used)
+    return True
 
 
 def _is_too_little(allowed: int, wanted: int) -> bool:

@@ -260,6 +260,7 @@ class Cascading:
 def _doubt(draft: _Draft, plan: Plan, failure: QuartetError) -> Decision:
     """The draft's decision where the strong models fail: a doubtful answer is better than none."""
     plan.course.due = ""
+    plan.course.ran_short = failure.reason in failures.CALLERS_OWN
     decision = Decision()
     decision.CopyFrom(draft.decision)
     decision.warnings.append(

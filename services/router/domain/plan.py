@@ -18,10 +18,12 @@ class Course:
     Attributes:
         due: Id of the model whose answer the plan leads to where nothing fails; empty where something did,
             None while it is the plan's first.
+        ran_short: Whether the asker's own means, and nothing else, kept a better answer back.
         beside: What was used beside the answer itself: by a draft that was thrown away, by a judge.
     """
 
     due: str | None = None
+    ran_short: bool = False
     beside: Usage | None = None
 
 

@@ -2,7 +2,7 @@ import pytest
 
 from quartet.common.v1.generation_pb2 import Budget
 from services.kit.errors import ResourceExhausted
-from services.router.domain.budget import Spending
+from services.router.domain.budget import Spending, covers
 from services.router.domain.catalogue import Catalogue
 
 
@@ -37,3 +37,25 @@ def test_embeddings_need_no_output(catalogue: Catalogue) -> None:
     assert Spending(Budget(max_tokens=100)).admit(small, input_tokens=100, output_tokens=0) == 0
     with pytest.raises(ResourceExhausted):
         Spending(Budget(max_tokens=0)).admit(small, input_tokens=0, output_tokens=0)
+
+
+@pytest.mark.parametrize(
+    ("budget", "is_enough"),
+    [
+        (Budget(), True),
+        (Budget(max_tokens=1200), True),
+        (Budget(max_tokens=1199), False),
+        # Each model costs 10 for what it reads and 250 for what it writes.
+        (Budget(max_cost_micro_usd=520), True),
+        (Budget(max_cost_micro_usd=519), False),
+        (Budget(max_model_calls=2), True),
+        (Budget(max_model_calls=1), False),
+        (Budget(max_tokens=0), False),
+    ],
+    ids=str,
+)
+def test_a_budget_covers_all_models_one_after_the_other_or_it_may_cut_short(
+    catalogue: Catalogue, budget: Budget, is_enough: bool
+) -> None:
+    luna = catalogue.find("gpt-6-luna")
+    assert covers(budget, (luna, luna), input_tokens=100, output_tokens=500) is is_enough

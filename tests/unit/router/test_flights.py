@@ -1,12 +1,29 @@
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from dataclasses import dataclass
 
 import pytest
 
+from quartet.common.v1.decision_pb2 import Decision
+from quartet.common.v1.generation_pb2 import Budget
+from quartet.router.v1.router_pb2 import Prompt
 from services.kit.call import Call
 from services.kit.errors import DeadlineExceeded, QuartetError, Unavailable
 from services.router.domain.flights import Flights
+from services.router.domain.plan import Plan
+from services.router.domain.routes import Route
+
+
+@dataclass(frozen=True)
+class Payer:
+    """What a flight calls models with, as it is when it is looked at."""
+
+    prompt: Prompt
+    call: Call
+
+    def read(self) -> tuple[str, str, str]:
+        return self.call.key_id, self.prompt.budget.account_id, self.prompt.run_id
 
 
 class Airline:
@@ -18,9 +35,11 @@ class Airline:
         self.cancellations = 0
         self.go = asyncio.Semaphore(0)
         self.error = error
+        self.payer: Payer | None = None
 
-    async def fly(self, call: Call) -> AsyncGenerator[int]:
-        del call
+    async def fly(self, prompt: Prompt, plan: Plan, call: Call) -> AsyncGenerator[int]:
+        del plan
+        self.payer = Payer(prompt, call)
         self.begun += 1
         try:
             for number in range(3):
@@ -40,13 +59,23 @@ class Airline:
             self.go.release()
 
 
-def call(timeout_s: float = 10) -> Call:
-    return Call.root(timeout_s=timeout_s, tenant="acme")
+def call(timeout_s: float = 10, key_id: str = "") -> Call:
+    return Call.root(timeout_s=timeout_s, tenant="acme", key_id=key_id)
 
 
-async def ride(flights: Flights[int], airline: Airline, by: Call) -> list[int]:
-    flight = flights.find("f") or flights.begin("f", airline.fly, airline.keep, by)
-    async with aclosing(flights.read(flight, by)) as events:
+def asked(account: str = "") -> Prompt:
+    return Prompt(budget=Budget(account_id=account), run_id=f"run-{account}")
+
+
+def planned() -> Plan:
+    route = Route(name="", max_output_tokens=1, expected_output_tokens=1, candidates=())
+    return Plan(decision=Decision(), models=(), route=route, input_tokens=0)
+
+
+async def ride(flights: Flights[int], airline: Airline, by: Call, prompt: Prompt | None = None) -> list[int]:
+    prompt = prompt or asked()
+    flight = flights.find("f") or flights.begin("f", airline.fly, airline.keep, prompt, planned(), by)
+    async with aclosing(flights.read(flight, prompt, by)) as events:
         return [event async for event in events]
 
 
@@ -88,6 +117,35 @@ async def test_one_passenger_leaving_does_not_end_the_flight_but_the_last_one_do
     assert airline.cancellations == 1
     assert flights.find("f") is None
     assert not airline.finished
+
+
+async def test_it_goes_on_for_the_passenger_who_is_longest_aboard() -> None:
+    flights, airline = Flights[int](timeout_s=10), Airline()
+    rides = []
+    for name in "abc":
+        rides.append(asyncio.create_task(ride(flights, airline, call(key_id=name), asked(name))))
+        await asyncio.sleep(0)
+    airline.let(1)
+    await asyncio.sleep(0.01)
+    assert airline.payer is not None
+    payers = [airline.payer.read()]
+    # One who only reads may leave, and nothing changes.
+    for leaver in (1, 0):
+        rides[leaver].cancel()
+        await asyncio.gather(rides[leaver], return_exceptions=True)
+        payers.append(airline.payer.read())
+    assert payers == [("a", "a", "run-a"), ("a", "a", "run-a"), ("c", "c", "run-c")]
+    airline.let(2)
+    assert await rides[2] == [0, 1, 2]
+
+
+async def test_nobody_boards_what_the_means_of_its_asker_kept_short() -> None:
+    flights, airline, plan = Flights[int](timeout_s=10), Airline(), planned()
+    flight = flights.begin("f", airline.fly, airline.keep, asked(), plan, call())
+    assert flights.find("f") is flight
+    plan.course.ran_short = True
+    assert flights.find("f") is None
+    await flights.close()
 
 
 async def test_a_passengers_own_deadline_is_kept_and_only_his() -> None:

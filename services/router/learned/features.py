@@ -38,10 +38,12 @@ _MAX_BYTES = 4 * (HEAD_CHARS + TAIL_CHARS) + 8
 _UP = _powers(_BASE, _MAX_BYTES)
 _DOWN = _powers(pow(_BASE, -1, 1 << 64), _MAX_BYTES)
 
-_KINDS = np.full(256, _MARK, dtype=np.uint8)
-_KINDS[[*range(ord("a"), ord("z") + 1), *range(ord("A"), ord("Z") + 1), *range(128, 256), ord("'")]] = _LETTER
-_KINDS[[*range(ord("0"), ord("9") + 1)]] = _DIGIT
-_KINDS[[ord(" "), *range(9, 14), 0]] = _SPACE
+_LETTERS = frozenset((*b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ'", *range(128, 256)))
+_SPACES = frozenset((*b" \t\n\v\f\r\0",))
+_KINDS = bytes(
+    _LETTER if byte in _LETTERS else _DIGIT if byte in b"0123456789" else _SPACE if byte in _SPACES else _MARK
+    for byte in range(256)
+)
 
 _CLASSES = (
     b"0123456789",
@@ -127,10 +129,11 @@ def read(text: str, *, with_grams: bool = True) -> Reading:
         text = f"{text[:HEAD_CHARS]}\n{text[-TAIL_CHARS:]}"
     lower = text.lower()
     # A lower-case letter may take more bytes than its capital; the powers end where the window does.
-    data = np.frombuffer(lower.encode("utf-8", "replace")[: _MAX_BYTES - 8], dtype=np.uint8)
+    raw = lower.encode("utf-8", "replace")[: _MAX_BYTES - 8]
+    data = np.frombuffer(raw, dtype=np.uint8)
     prefix = np.zeros(len(data) + 1, dtype=np.uint64)
     np.cumsum((data + np.uint64(1)) * _UP[: len(data)], out=prefix[1:])
-    starts, ends, kinds = _spans(data)
+    starts, ends, kinds = _spans(raw)
     words = _mixed((prefix[ends] - prefix[starts]) * _DOWN[starts])
     pairs = words[:-1] * _PAIR + words[1:]
     return Reading(
@@ -151,18 +154,16 @@ def _mixed(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return (hashes ^ (hashes >> _HALF)) * _MIX
 
 
-def _spans(data: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint8]]:
+def _spans(raw: bytes) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.uint8]]:
     """Find the runs of letters and of digits, and the single marks: their starts, ends and kinds."""
-    kinds = _KINDS[data]
-    is_start = np.empty(len(kinds), dtype=bool)
-    is_start[:1] = True
-    np.not_equal(kinds[1:], kinds[:-1], out=is_start[1:])
-    is_start |= kinds == _MARK
-    starts = np.flatnonzero(is_start)
-    ends = np.append(starts[1:], len(data))
-    kinds = kinds[starts]
-    kept = kinds != _SPACE
-    return starts[kept], ends[kept], kinds[kept]
+    kinds = np.frombuffer(raw.translate(_KINDS), dtype=np.uint8)
+    is_bound = np.ones(len(kinds) + 1, dtype=bool)
+    np.not_equal(kinds[1:], kinds[:-1], out=is_bound[1:-1])
+    is_bound[:-1] |= kinds == _MARK
+    bounds = is_bound.nonzero()[0]
+    kinds = kinds[bounds[:-1]]
+    kept = (kinds != _SPACE).nonzero()[0]
+    return bounds[kept], bounds[kept + 1], kinds[kept]
 
 
 def _grams(data: NDArray[np.uint8]) -> NDArray[np.uint64]:
@@ -208,7 +209,8 @@ def _shape(
     bytes_of = np.bincount(raw, minlength=256)
     shares = bytes_of.astype(np.float32) @ _CLASS_OF * (100.0 / (len(raw) + 1))
     cues = np.bincount(_CUE_OF[words >> np.uint64(64 - _CUE_BITS)], minlength=len(_CUES) + 1)
-    signs = [text.count(sign) for sign in _SIGNS]
+    # Few texts have them: to look for one character first is cheaper.
+    signs = [text.count(sign) if sign[0] in text else 0 for sign in _SIGNS]
     shape = np.empty(SHAPE_SIZE, dtype=np.float32)
     first = 0
     for part in (totals, shares, bytes_of[_BYTES], signs, cues[1:]):

@@ -40,7 +40,6 @@ class Uplift:
 
     def score(self, reading: Reading, terms: Terms) -> float:
         """Score in the scale of uplift within a family of questions, before calibration."""
-        shape = (reading.shape - self.shape_mean) / self.shape_deviation
-        np.clip(shape, -SHAPE_CLIP, SHAPE_CLIP, out=shape)
+        shape = ((reading.shape - self.shape_mean) / self.shape_deviation).clip(-SHAPE_CLIP, SHAPE_CLIP)
         topic = self.topics.probabilities(terms) @ self.gains
         return float(topic + terms.values @ self.words[terms.rows] + (shape @ self.shape) * SHAPE_SCALE)

@@ -1,7 +1,8 @@
 """What a decision costs, and its learned part alone: CPU time of one call on one thread, and of loading.
 
 `python bench/decision.py [--rounds N]`; prompts are made up, so no data is needed. Whole decisions are made
-with the shipped tables, without and within a session, and with three rules more: by label, session, language.
+with the shipped tables, without and within a session, of texts that were judged a moment ago, and with three
+rules more: by label, session, language.
 Exits 1 when the learned part's median of a 4 KB prompt is above 200 µs, the 99th percentile of it or of a
 whole decision above 1 ms, or loading above 200 ms.
 """
@@ -24,6 +25,7 @@ from services.router.adapters.config.models import read_models
 from services.router.adapters.config.routes import read_routes
 from services.router.domain.catalogue import LOCAL, Dialect, ProviderState
 from services.router.domain.decision import Decider
+from services.router.domain.judgement import Judge, Remembering
 from services.router.domain.staying import Memory
 from services.router.learned.learned import Learned
 
@@ -76,6 +78,7 @@ def main() -> None:
 def measure_decisions(learned: Learned, rounds: int) -> float:
     """Time whole decisions; returns the greatest 99th percentile, in µs."""
     shipped = make_decider(CONFIG, learned)
+    remembering = make_decider(CONFIG, learned, Remembering(learned))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "models.yaml").write_bytes((CONFIG / "models.yaml").read_bytes())
@@ -89,19 +92,20 @@ def measure_decisions(learned: Learned, rounds: int) -> float:
         for what, decide, prompts in (
             ("decision", shipped.decide, alone),
             ("decision in a session", partial(shipped.decide, last=last), within),
+            ("decision of a known text", remembering.decide, alone),
             ("decision, more rules", partial(extended.decide, last=last), within),
         ):
             slowest = max(slowest, measure(f"{what}, {size}", decide, prompts, rounds)[1])
     return slowest
 
 
-def make_decider(folder: Path, learned: Learned) -> Decider:
-    """Make a decider of a folder's tables, with every vendor configured."""
+def make_decider(folder: Path, learned: Learned, judge: Judge | None = None) -> Decider:
+    """Make a decider of a folder's tables, with every vendor configured; the learned one is its judge."""
     catalogue = read_models(folder / "models.yaml")[0]
     routes = read_routes(folder / "routes.yaml", catalogue)
     today = datetime.now(UTC).date()
     return Decider(
-        catalogue, routes, PROVIDERS, lambda: today, judge=learned, calibration=learned.calibration
+        catalogue, routes, PROVIDERS, lambda: today, judge=judge or learned, calibration=learned.calibration
     )
 
 

@@ -26,6 +26,7 @@ from services.router.domain.classifying import Classifying
 from services.router.domain.decision import Decider
 from services.router.domain.embedding import Embedding
 from services.router.domain.fleet import Fleet
+from services.router.domain.judgement import Remembering
 from services.router.domain.lengths import OutputLengths
 from services.router.domain.retrying import RetryBudget, Retrying, RetryPolicy
 from services.router.domain.routes import RouteTable
@@ -89,7 +90,7 @@ async def build(
             providers.states,
             _today,
             fleet=fleet,
-            judge=learned,
+            judge=Remembering(learned),
             calibration=learned.calibration,
             lengths=lengths,
         )

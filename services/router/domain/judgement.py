@@ -1,10 +1,12 @@
 """What the learned models think of a prompt."""
 
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Protocol
 
 from services.router.domain.features import Features
+
+MAX_REMEMBERED_TEXTS = 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,6 +32,24 @@ class Judge(Protocol):
     def judge(self, text: str) -> Judgement:
         """What it thinks of a text."""
         ...
+
+
+class Remembering:
+    """A judge that knows its latest judgements.
+
+    The turns of a conversation are judged again with each of those that come after, and what the answer cache
+    knows has been asked before.
+
+    Args:
+        max_texts: The latest, each of at most some 5 KB.
+    """
+
+    def __init__(self, judge: Judge, *, max_texts: int = MAX_REMEMBERED_TEXTS) -> None:
+        self._judge = lru_cache(max_texts)(judge.judge)
+
+    def judge(self, text: str) -> Judgement:
+        """As the judge within."""
+        return self._judge(text)
 
 
 class Judged:

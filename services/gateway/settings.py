@@ -26,8 +26,6 @@ class Settings(KitSettings):
     first_event_s: Seconds = 5.0
     """A stream without its first event after this time counts as a sign of overload."""
 
-    account_ttl_s: Seconds = 60.0
-    """After this time the account of a gateway that died is given up, and what it reserved goes back."""
     account_timeout_s: Seconds = 0.05
     """How long a request waits for Redis before limits are in their mode without it."""
 

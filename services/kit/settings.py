@@ -92,6 +92,8 @@ class KitSettings(BaseSettings):
     """Processes that share the port; more than 1 needs SO_REUSEPORT."""
     drain_timeout_s: Seconds = Field(default=20.0, validation_alias="QUARTET_DRAIN_TIMEOUT_S")
     """How long calls in flight may still run after SIGTERM."""
+    account_ttl_s: Seconds = Field(default=60.0, validation_alias="QUARTET_ACCOUNT_TTL_S")
+    """After this time what a process that died had reserved of a limit goes back; the same for all."""
     unary_timeout_s: Seconds = Field(default=120.0, validation_alias="QUARTET_UNARY_TIMEOUT_S")
     """The deadline of a unary call whose client set none."""
     stream_timeout_s: Seconds = Field(default=600.0, validation_alias="QUARTET_STREAM_TIMEOUT_S")

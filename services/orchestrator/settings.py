@@ -36,5 +36,3 @@ class Settings(KitSettings):
     pool_size: int = Field(8, ge=2, le=50)
     pool_timeout_s: Seconds = 10.0
     redis_timeout_s: Seconds = 5.0
-    account_ttl_s: Seconds = 60.0
-    """The account of a run that no process carries out is given up after this time."""

@@ -64,8 +64,6 @@ class Settings(KitSettings):
     detached_timeout_s: Seconds = 600.0
     """How long such a request may take, whatever its caller's deadline was."""
 
-    account_ttl_s: Seconds = 60.0
-    """How long a draw keeps its account alive; as long as the gateway's."""
     account_timeout_s: Seconds = 0.05
     """How long an attempt waits for Redis before it is made without a draw."""
     cache_timeout_s: Seconds = 0.05

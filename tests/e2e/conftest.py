@@ -50,6 +50,7 @@ async def apart_suite(provider: ProviderDouble, spans: OtlpReceiver) -> AsyncIte
     async with run_suite(
         OTEL_EXPORTER_OTLP_ENDPOINT=spans.endpoint,
         OTEL_METRIC_EXPORT_INTERVAL="500",
+        QUARTET_ACCOUNT_TTL_S="10",
         OPENAI_API_KEY="sk-test",
         OPENAI_BASE_URL=provider.openai_url,
         ANTHROPIC_API_KEY="sk-ant-test",

@@ -1,9 +1,6 @@
 """Answers that are asked for twice, through Envoy and the real stores."""
 
-import asyncio
 import json
-import os
-import signal
 from typing import Any
 
 import aiohttp
@@ -114,33 +111,3 @@ async def test_both_stock_clients_get_the_same_answer_twice_and_pay_once(
                 extra_headers=key,
             )
         assert provider.calls() == 2
-
-
-async def test_an_answer_whose_gateway_was_killed_is_made_anew_under_its_key(
-    configured_suite: Suite, provider: ProviderDouble
-) -> None:
-    provider.reset()
-    provider.script(fault=Fault(chunk_delay_s=1.0))
-    message = {"role": "ROLE_USER", "parts": [{"text": QUESTION}]}
-    generation = {"target": {"name": MODEL}, "messages": [message], "idempotency_key": "killed"}
-    begun, _ = await events_of(configured_suite, {"generation": generation}, leave_at=3)
-    killed = next(pid for name, pid in configured_suite.pids().items() if "gateway" in name)
-    os.kill(killed, signal.SIGKILL)
-    whole = await ask_until_it_ends(configured_suite, {"generation": generation})
-    assert whole[0]["event_number"] == begun[0]["event_number"]
-    assert QUESTION in "".join(event.get("delta", {}).get("text", "") for event in whole)
-    assert provider.calls() == 2
-
-
-async def ask_until_it_ends(suite: Suite, request: dict[str, Any]) -> list[Any]:
-    """As a client that tries again does: while the gateway is away, and after the half of the lost answer."""
-    for _ in range(40):
-        try:
-            events, _ = await events_of(suite, request)
-        except (AssertionError, aiohttp.ClientError):
-            events = []
-        if events and "end" in events[-1]:
-            return events
-        assert not events or events[-1]["error"]["reason"] == "ANSWER_INTERRUPTED"
-        await asyncio.sleep(1.0)
-    raise AssertionError("the answer never ended")

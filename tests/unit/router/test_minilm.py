@@ -17,7 +17,7 @@ from services.kit.errors import DeadlineExceeded, InvalidArgument, ResourceExhau
 from services.router.adapters.minilm.embedder import Embeddings, MiniLMEmbedder
 from services.router.adapters.minilm.graph import load_graph
 from services.router.adapters.minilm.model import MiniLM
-from services.router.adapters.minilm.request import CHUNK_CHARACTERS, CHUNK_TEXTS, split
+from services.router.adapters.minilm.request import CHUNK_CHARACTERS, CHUNK_TEXTS, MAX_TEXT_CHARACTERS, split
 
 TIMEOUT_S = 60.0
 CAT = "A cat sleeps on the warm windowsill."
@@ -251,12 +251,15 @@ class TestEmbedder:
                 await request
             assert (await embedder.embed([CAT], timeout_s=TIMEOUT_S)).token_counts == (11,)
 
-    async def test_a_hung_worker_is_killed(self, directory: Path) -> None:
-        async with MiniLMEmbedder(directory, chunk_timeout_s=1.0) as embedder:
+    @pytest.mark.parametrize(
+        "text", [CAT, "\U0001f600" * MAX_TEXT_CHARACTERS], ids=["short", "longer than its socket holds"]
+    )
+    async def test_a_hung_worker_is_killed(self, directory: Path, text: str) -> None:
+        async with MiniLMEmbedder(directory, chunk_timeout_s=3.0) as embedder:
             hung = embedder.worker_pid
             assert hung is not None
             os.kill(hung, signal.SIGSTOP)
-            assert (await embedder.embed([CAT], timeout_s=TIMEOUT_S)).token_counts == (11,)
+            assert len((await embedder.embed([text], timeout_s=TIMEOUT_S)).token_counts) == 1
             assert not alive(hung)
 
     async def test_signals_to_the_group_leave_the_worker_to_its_parent(

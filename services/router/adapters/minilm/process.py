@@ -91,8 +91,6 @@ class WorkerProcess:
     async def stop(self, *, grace_s: float = STOP_GRACE_S) -> None:
         """Close the socket, at which the worker ends; kill it when it does not end within the grace."""
         self._writer.close()
-        with contextlib.suppress(OSError):
-            await self._writer.wait_closed()
         try:
             async with asyncio.timeout(grace_s):
                 await self._process.wait()
@@ -100,6 +98,9 @@ class WorkerProcess:
             with contextlib.suppress(ProcessLookupError):
                 self._process.kill()
             await self._process.wait()
+        # Only now: a worker that hangs reads no more, and what it did not read keeps the socket open.
+        with contextlib.suppress(OSError):
+            await self._writer.wait_closed()
 
     async def _read(self) -> bytes:
         try:

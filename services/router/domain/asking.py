@@ -93,6 +93,10 @@ class Asker:
                 async with asyncio.timeout(timeout_s):
                     _, completion = await self._answering.answer(asked, plan, call, Spending(prompt.budget))
             except TimeoutError:
+                if timeout_s < self.labelling.timeout_s:
+                    # The caller's own haste, which says nothing of the model.
+                    self._breaker.abandon(generation)
+                    return "", None
                 return self._fail(generation, f"it took longer than {timeout_s:g} s"), None
             except asyncio.CancelledError:
                 self._breaker.abandon(generation)

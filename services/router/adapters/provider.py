@@ -36,7 +36,9 @@ class Decoder(Protocol):
 
     def feed(self, event: Any) -> Iterable[Delta]: ...
 
-    def completion(self) -> Completion: ...
+    def completion(self) -> Completion:
+        """The end of the answer, without its message; raises MalformedAnswerError."""
+        ...
 
 
 class WireProvider(ABC):
@@ -84,7 +86,11 @@ class WireProvider(ABC):
                     raise failure
         if not decoder.is_finished:
             raise failures.interrupted(self.name, model, "it has no end")
-        yield decoder.completion()
+        try:
+            completion = decoder.completion()
+        except MalformedAnswerError as error:
+            raise failures.interrupted(self.name, model, str(error)) from None
+        yield completion
 
     def _patience(self, request: ModelRequest) -> Patience:
         """The transport's, where neither the route nor the model has one of its own."""

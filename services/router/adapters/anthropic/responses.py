@@ -48,7 +48,7 @@ def decode_completion(body: Any) -> pb.Completion:
             extra=pack(_more(remainder(body, _MESSAGE), body), Dialect.ANTHROPIC),
         )
         _end(completion, body)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise MalformedAnswerError(f"no message: {error!r}") from None
     return completion
 
@@ -155,7 +155,7 @@ class StreamDecoder:
                     self._usage.update((name, count) for name, count in counts.items() if count is not None)
                 case "message_stop":
                     self.is_finished = True
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise MalformedAnswerError(f"no event of a message: {error!r}") from None
 
     @property
@@ -164,14 +164,17 @@ class StreamDecoder:
         return self.is_finished
 
     def completion(self) -> pb.Completion:
-        """The end of the answer, without its message."""
-        more = _more(self._message, {**self._end, "usage": self._usage})
-        completion = pb.Completion(
-            usage=_usage(self._usage),
-            provider_response_id=self._id,
-            extra=pack(more, Dialect.ANTHROPIC),
-        )
-        _end(completion, self._end)
+        """The end of the answer, without its message; raises MalformedAnswerError."""
+        try:
+            more = _more(self._message, {**self._end, "usage": self._usage})
+            completion = pb.Completion(
+                usage=_usage(self._usage),
+                provider_response_id=self._id,
+                extra=pack(more, Dialect.ANTHROPIC),
+            )
+            _end(completion, self._end)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise MalformedAnswerError(f"no end of a message: {error!r}") from None
         return completion
 
     def _begin(self, index: int, block: Mapping[str, Any]) -> Iterator[pb.Delta]:

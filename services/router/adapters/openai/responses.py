@@ -49,7 +49,7 @@ def decode_completion(body: Any) -> pb.Completion:
             provider_response_id=body.get("id") or "",
             extra=pack(_more(remainder(body, _ANSWER), choice, body.get("usage")), Dialect.OPENAI),
         )
-    except (KeyError, IndexError, TypeError, AttributeError) as error:
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
         raise MalformedAnswerError(f"no completion: {error!r}") from None
 
 
@@ -169,17 +169,20 @@ class StreamDecoder:
                     yield pb.Delta(text=text, part_index=self._index_of(_TEXT))
                 else:
                     yield from self._choose(choice)
-        except (KeyError, TypeError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise MalformedAnswerError(f"no chunk of a completion: {error!r}") from None
 
     def completion(self) -> pb.Completion:
-        """The end of the answer, without its message."""
-        return pb.Completion(
-            finish_reason=_finish(self._finish_reason, refused=_REFUSAL in self._indexes),
-            usage=decode_usage(self._usage),
-            provider_response_id=self._id,
-            extra=pack(_more(dict(self._said), self._last, self._usage), Dialect.OPENAI),
-        )
+        """The end of the answer, without its message; raises MalformedAnswerError."""
+        try:
+            return pb.Completion(
+                finish_reason=_finish(self._finish_reason, refused=_REFUSAL in self._indexes),
+                usage=decode_usage(self._usage),
+                provider_response_id=self._id,
+                extra=pack(_more(dict(self._said), self._last, self._usage), Dialect.OPENAI),
+            )
+        except (TypeError, ValueError, AttributeError) as error:
+            raise MalformedAnswerError(f"no end of a completion: {error!r}") from None
 
     def _choose(self, choice: Mapping[str, Any]) -> Iterator[pb.Delta]:
         """The deltas of a choice; the first of them says what the provider says beside."""

@@ -87,9 +87,14 @@ class RedisLimits:
         arguments = [_or_none(limits.requests_per_minute), _or_none(limits.tokens_per_minute)]
         arguments += [_or_none(limits.concurrent), tokens]
         async with self._guard.within(self._timeout_s):
-            wait_ms: Any = await self._take(
-                keys=_keys(deployment), args=[*arguments, lease, round(lease_s * 1000)]
-            )
+            try:
+                wait_ms: Any = await self._take(
+                    keys=_keys(deployment), args=[*arguments, lease, round(lease_s * 1000)]
+                )
+            except asyncio.CancelledError:
+                # Out of time, or given up: nobody knows whether the place was taken, and nobody will use it.
+                self.give_back(deployment, limits, lease, 0)
+                raise
         return int(wait_ms) / 1000
 
     def give_back(self, deployment: str, limits: Limits, lease: str, tokens: int) -> None:

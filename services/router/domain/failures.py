@@ -64,8 +64,9 @@ def from_http_status(
     said = f"{provider} said: {message[:MAX_MESSAGE_CHARS]}" if message else f"{provider} said nothing more"
     metadata = {"provider": provider, "model": model, "status": str(status)}
     match status:
-        case 401 | 403:
-            text = f"the key of {provider} is refused ({status}): check the provider's key; {said}"
+        case 401 | 402 | 403:
+            text = f"the key of {provider} is refused ({status}): check the provider's key"
+            text += f" and its credit; {said}" if status == 402 else f"; {said}"
             return FailedPrecondition(text, reason=KEY_REFUSED, metadata=metadata)
         case 404:
             return NotFound(
@@ -79,6 +80,9 @@ def from_http_status(
         case 413:
             text = f"{provider} finds the request too large (413): send less; {said}"
             return InvalidArgument(text, reason=TOO_LARGE, metadata=metadata)
+        case _ if status < 400:
+            text = f"{provider} answered with {status}, and is not followed elsewhere: check its base URL"
+            return Unavailable(text, reason=UNAVAILABLE, metadata=metadata)
         case _ if status >= 500:
             text = f"{provider} failed ({status}): try again; {said}"
             return Unavailable(text, reason=UNAVAILABLE, metadata=metadata, retry_after_s=retry_after_s)

@@ -39,6 +39,11 @@ AWS_FILE = f"""
 aws_access_key_id = {doors.AWS_ACCESS_KEY}
 aws_secret_access_key = {doors.AWS_SECRET_KEY}
 """
+_REFUSAL = b"<ErrorResponse><Error><Code>AccessDenied</Code><Message>no</Message></Error></ErrorResponse>"
+NO_ROLE = b"HTTP/1.1 403 Forbidden\r\ncontent-type: text/xml\r\ncontent-length: %d\r\n\r\n%b" % (
+    len(_REFUSAL),
+    _REFUSAL,
+)
 ALONE = {"AWS_EC2_METADATA_DISABLED": "true", "AWS_CONFIG_FILE": "/nowhere"}
 """No keys from elsewhere."""
 
@@ -164,6 +169,22 @@ async def test_a_workload_without_keys_is_told_so(double: ProviderDouble) -> Non
     async with provider_of(bedrock(double.url, workload_identity=True), secrets) as provider:
         with pytest.raises(FailedPrecondition, match="AWS's own chain finds no keys"):
             await generate(provider)
+    assert double.calls() == 0
+
+
+async def test_a_workload_whose_role_is_refused_is_told_so(double: ProviderDouble, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    token.write_text("a.b.c", encoding="utf-8")
+    async with Peer(NO_ROLE) as sts:
+        secrets = ALONE | {
+            "AWS_ROLE_ARN": "arn:aws:iam::123456789012:role/quartet",
+            "AWS_WEB_IDENTITY_TOKEN_FILE": str(token),
+            "AWS_ENDPOINT_URL_STS": sts.url,
+            "AWS_SHARED_CREDENTIALS_FILE": "/nowhere",
+        }
+        async with provider_of(bedrock(double.url, workload_identity=True), secrets) as provider:
+            with pytest.raises(FailedPrecondition, match="AccessDenied"):
+                await generate(provider)
     assert double.calls() == 0
 
 

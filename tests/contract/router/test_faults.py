@@ -72,6 +72,7 @@ async def test_a_failing_model_gives_way_to_the_next_of_the_route(
     [
         (400, InvalidArgument, "PROVIDER_REFUSED"),
         (401, FailedPrecondition, "PROVIDER_KEY_REFUSED"),
+        (402, FailedPrecondition, "PROVIDER_KEY_REFUSED"),
         (403, FailedPrecondition, "PROVIDER_KEY_REFUSED"),
         (404, NotFound, "PROVIDER_MODEL_NOT_FOUND"),
         (413, InvalidArgument, "REQUEST_TOO_LARGE"),
@@ -94,6 +95,14 @@ async def test_a_refusal_has_the_type_that_fits_and_the_provider_s_words(
     with pytest.raises(kind, match="so it is") as caught:
         await generate(routers["local"], ask(QUESTION, model=model), call)
     assert caught.value.reason == reason
+
+
+async def test_a_provider_that_has_moved_is_not_followed_and_no_fault_of_the_callers(
+    routers: Any, double: ProviderDouble, call: Call, ask: Ask
+) -> None:
+    double.script(fault=Fault(status=302, headers={"location": f"{double.url}/elsewhere"}), times=None)
+    with pytest.raises(Unavailable, match="base URL"):
+        await generate(routers["local"], ask(QUESTION, model="gpt-6-luna"), call)
 
 
 async def test_a_refused_request_is_not_sent_to_the_next_model(

@@ -111,6 +111,16 @@ async def test_a_key_for_another_request_is_refused(once: Once) -> None:
     assert caught.value.reason == "IDEMPOTENCY_KEY_REUSED"
 
 
+async def test_a_request_is_the_same_with_and_without_an_account(once: Once) -> None:
+    make = Maker()
+    make.may_go_on.set()
+    await once.answer(request(), make, a_call())
+    again = request()
+    again.prompt.budget.account_id = "another"
+    await once.answer(again, make, a_call())
+    assert make.count == 1
+
+
 async def test_tenants_share_no_keys(once: Once) -> None:
     make = Maker()
     make.may_go_on.set()

@@ -31,6 +31,10 @@ def test_text_is_cut_where_sentences_end(text: str, sentences: list[str]) -> Non
     assert [one.text for one in split_sentences(text)] == sentences
 
 
+def test_the_time_for_a_long_text_grows_with_its_length_alone() -> None:
+    assert len(split_sentences("Ab. Cd " * 100_000)) == 100_001
+
+
 def test_a_listing_without_full_stops_is_cut_at_spaces() -> None:
     text = "cell " * 1000
     sentences = split_sentences(text)

@@ -19,6 +19,7 @@ _ABBREVIATION = re.compile(
     re.IGNORECASE,
 )
 _ABBREVIATION_WINDOW = 12
+_NEXT = re.compile(r"\S")
 _MARKUP = re.compile(r"\s*(?:[-*\u2022#>|]+|\d{1,2}[.)])\s+")
 
 
@@ -48,8 +49,8 @@ def _is_inside(text: str, start: int, match: re.Match[str]) -> bool:
     """Whether a full stop only ends an abbreviation, or the sentence goes on in lower case after it."""
     if not match[0].startswith("."):
         return False
-    following = text[match.end() :].lstrip()[:1]
-    if following.islower():
+    following = _NEXT.search(text, match.end())
+    if following is not None and following[0].islower():
         return True
     return (
         _ABBREVIATION.search(text[max(start, match.end() - _ABBREVIATION_WINDOW) : match.end()]) is not None

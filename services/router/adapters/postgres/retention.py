@@ -5,7 +5,7 @@ import logging
 from datetime import timedelta
 
 import psycopg
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import AsyncConnectionPool
 
 TIMEOUT_S = 2.0
 INTERVAL_S = 3600.0
@@ -37,11 +37,11 @@ class PostgresRetention:
         self._age = age
 
     async def keep(self) -> None:
-        """Removes again and again, until cancelled; a lost database is tried again at the next time."""
+        """Removes again and again, until cancelled; what fails, as without tables, is tried the next time."""
         while True:
             try:
                 await self.remove()
-            except (psycopg.OperationalError, PoolTimeout, TimeoutError) as error:
+            except (psycopg.Error, TimeoutError) as error:
                 log.warning("old rows of the ledger cannot be removed now: %s", type(error).__name__)
             await asyncio.sleep(INTERVAL_S)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import anthropic
 import boto3
-from botocore.exceptions import BotoCoreError
+from botocore.exceptions import BotoCoreError, ClientError
 
 from services.router.adapters.config.servers import BedrockServer
 from services.router.adapters.http.connection import CredentialsError
@@ -80,7 +80,7 @@ class BedrockClient(SdkClient):
         if self._chain is not None:
             try:
                 self._sign_with(await self._chain.ask())
-            except BotoCoreError as error:
+            except (BotoCoreError, ClientError) as error:
                 raise CredentialsError(f"AWS's own chain finds no keys: {error}") from None
 
     def _sign_with(self, keys: AwsKeys) -> None:

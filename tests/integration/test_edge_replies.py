@@ -21,6 +21,8 @@ from tests.integration.edge import CHAT, GENERATE, Edge, run_edge
 
 JSON = {"content-type": "application/json"}
 HOST = b"host: edge\r\n"
+REQUESTS = 30
+"""Of which two come within a second on a machine however busy."""
 
 
 @pytest_asyncio.fixture(scope="module")
@@ -142,7 +144,7 @@ async def test_a_client_above_its_rate_is_told_to_wait_and_costs_the_gateway_not
     edge = strict_edge
     for path in ("/v1/models", "/api/v1/models", "/v1/messages"):
         limited = None
-        for _ in range(3):
+        for _ in range(REQUESTS):
             before = len(edge.gateway.seen)
             async with edge.http.get(f"{edge.url}{path}", headers={"x-api-key": path}) as answer:
                 if answer.status == 429:
@@ -150,6 +152,7 @@ async def test_a_client_above_its_rate_is_told_to_wait_and_costs_the_gateway_not
                     limited = await read(answer)
                     assert answer.headers["x-request-id"] == limited[1]["request_id"]
                     assert len(edge.gateway.seen) == before
+                    break
         assert limited
         check_shape(*limited, http=429, grpc_code=8, kind="rate_limit_error", reason="CLIENT_RATE_LIMITED")
 
@@ -173,7 +176,7 @@ async def test_the_stock_sdks_raise_their_own_errors(strict_edge: Edge) -> None:
 async def call(edge: Edge, path: str) -> grpc.aio.AioRpcError:
     async with grpc.aio.insecure_channel(f"127.0.0.1:{edge.port}") as channel:
         method: Any = channel.unary_unary(path)
-        for _ in range(3):
+        for _ in range(REQUESTS):
             try:
                 await method(b"", timeout=10, metadata=(("x-api-key", path),))
             except grpc.aio.AioRpcError as error:

@@ -99,7 +99,7 @@ async def test_the_edge_serves_the_secrets_certificate_and_its_renewal(
             assert (await get_health(edge, trusting(made)))[0] == ANSWER
         renewed = ensure_certificates(tmp_path / "renewed")
         put(renewed, tmp_path / "mount", "second")
-        for _ in range(100):
+        for _ in range(600):
             try:
                 assert (await get_health(edge, trusting(renewed, shown=renewed.client)))[0] == ANSWER
                 break

@@ -110,6 +110,13 @@ class KitSettings(BaseSettings):
     )
     """How long calls in flight may still run on such a connection: longer than the longest stream."""
 
+    @field_validator("otlp_endpoint")
+    @classmethod
+    def _check_otlp_endpoint(cls, url: str) -> str:
+        if url and not (url.startswith(("http://", "https://")) and has_sound_port(url)):
+            raise ValueError("write http://host:port or https://host:port of a receiver of OTLP over gRPC")
+        return url
+
     @field_validator("database_url")
     @classmethod
     def _check_database_url(cls, url: str) -> str:

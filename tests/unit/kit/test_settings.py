@@ -116,6 +116,13 @@ def test_a_redis_that_no_driver_would_find_is_refused_unseen(
     assert "hun" not in str(caught.value)
 
 
+@pytest.mark.parametrize("url", ["collector:4317", "grpc://collector:4317", "http://collector:port"])
+def test_a_collector_that_nobody_would_find_is_refused(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", url)
+    with pytest.raises(SettingsError, match="OTEL_EXPORTER_OTLP_ENDPOINT: write http://"):
+        GatewaySettings.load()
+
+
 def test_what_several_variables_do_wrong_together_is_said_in_its_own_words() -> None:
     class Bounds(GatewaySettings):
         @model_validator(mode="after")

@@ -8,7 +8,7 @@ from services.gateway.adapters.anthropic.errors import ANTHROPIC_ERRORS
 from services.gateway.adapters.http import JSON, ErrorShape, frames, json_body, speak
 from services.gateway.adapters.openai.errors import OPENAI_ERRORS
 from services.kit.call import Call
-from services.kit.errors import DeadlineExceeded, Unavailable
+from services.kit.errors import BY_CODE, DeadlineExceeded, Unavailable
 
 
 async def failing() -> AsyncGenerator[HttpBody]:
@@ -36,6 +36,15 @@ async def test_behind_a_whole_answer_or_error_no_last_word_may_come(
     assert [body.content_type for body in bodies] == [JSON]
     assert orjson.loads(bodies[0].data)
     assert call.last_words is None
+
+
+@pytest.mark.parametrize("shape", [OPENAI_ERRORS, ANTHROPIC_ERRORS], ids=["openai", "anthropic"])
+def test_only_what_may_be_asked_for_again_has_a_status_that_sdks_ask_again_at(shape: ErrorShape) -> None:
+    at = {kind.status: shape.status(kind("no")) for kind in BY_CODE.values()}
+    final = {"INVALID_ARGUMENT", "NOT_FOUND", "PERMISSION_DENIED", "UNAUTHENTICATED", "CANCELLED"}
+    assert not [name for name in final if at[name] in (408, 409, 429) or at[name] >= 500]
+    assert at["CANCELLED"] == 499
+    assert all(at[name] >= 500 for name in ("UNAVAILABLE", "DEADLINE_EXCEEDED", "INTERNAL"))
 
 
 async def test_a_stream_that_has_begun_may_end_in_an_error() -> None:

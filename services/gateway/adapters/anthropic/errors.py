@@ -18,6 +18,8 @@ _KINDS: Mapping[type[QuartetError], tuple[int, str]] = {
     errors.AlreadyExists: (409, _INVALID),
     errors.Aborted: (409, _INVALID),
     errors.ResourceExhausted: (429, "rate_limit_error"),
+    # As google.rpc.Code maps it; the vendors' SDKs would ask anew at 500, and begin another run.
+    errors.Cancelled: (499, _INVALID),
     errors.Unimplemented: (501, "api_error"),
     errors.Unavailable: (529, "overloaded_error"),
     errors.DeadlineExceeded: (504, "timeout_error"),

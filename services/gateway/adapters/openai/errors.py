@@ -8,6 +8,7 @@ from services.kit import errors
 from services.kit.errors import QuartetError
 
 _INVALID = "invalid_request_error"
+_STOPPED = 499
 _KINDS: Mapping[type[QuartetError], tuple[int, str]] = {
     errors.InvalidArgument: (400, _INVALID),
     errors.FailedPrecondition: (400, _INVALID),
@@ -18,6 +19,8 @@ _KINDS: Mapping[type[QuartetError], tuple[int, str]] = {
     errors.AlreadyExists: (409, _INVALID),
     errors.Aborted: (409, _INVALID),
     errors.ResourceExhausted: (429, "rate_limit_error"),
+    # As google.rpc.Code maps it; the vendors' SDKs would ask anew at 500, and begin another run.
+    errors.Cancelled: (_STOPPED, _INVALID),
     errors.Unimplemented: (501, "server_error"),
     errors.Unavailable: (503, "server_error"),
     errors.DeadlineExceeded: (504, "server_error"),
@@ -55,7 +58,9 @@ def _body(error: QuartetError, request_id: str) -> Mapping[str, Any]:
 def response_error(error: QuartetError, request_id: str) -> Mapping[str, Any]:
     """The `error` of a response that failed; its code is one of the vendor's own words."""
     status = _status(error)
-    code = "rate_limit_exceeded" if status == 429 else "server_error" if status >= 500 else "invalid_prompt"
+    code = (
+        "rate_limit_exceeded" if status == 429 else "invalid_prompt" if status < _STOPPED else "server_error"
+    )
     return {**_body(error, request_id)["error"], "code": code}
 
 

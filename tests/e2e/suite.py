@@ -86,34 +86,45 @@ async def run_suite(**variables: str) -> AsyncIterator[Suite]:
         AssertionError: it did not become ready; the message holds what it printed.
     """
     with make_home() as home:
-        ports = dict(zip(PARTS, find_free_ports(len(PARTS), avoid=set()), strict=True))
-        own = {name: value for name, value in os.environ.items() if name not in PROVIDER_VARIABLES}
-        environment = {
-            **own,
-            **{f"QUARTET_{part.upper()}_PORT": str(port) for part, port in ports.items()},
-            "QUARTET_HOME": str(home),
-            **variables,
-        }
-        output = home.parent / "up.log"
-        with output.open("wb") as log:
-            process = await asyncio.create_subprocess_exec(
-                *(sys.executable, "-m", "services.cli", "up"),
-                cwd=ROOT,
-                env=environment,
-                stdout=log,
-                stderr=asyncio.subprocess.STDOUT,
-            )
-        try:
-            scheme = "https" if variables.get("QUARTET_TLS") else "http"
-            url = f"{scheme}://127.0.0.1:{ports['edge']}"
-            if not await _becomes_ready(url, authority_of(home), process):
-                raise AssertionError(output.read_text(encoding="utf-8"))
-            key = (home / "dev.key").read_text(encoding="ascii").strip()
-            yield Suite(url=url, api_key=key, home=home, process=process, environment=environment)
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                process.send_signal(signal.SIGTERM)
-            await process.wait()
+        async with run_up(home, environment_of(home, **variables)) as suite:
+            yield suite
+
+
+def environment_of(home: Path, **variables: str) -> dict[str, str]:
+    """Our environment with a home, with ports that are free now, and no provider of ours."""
+    ports = dict(zip(PARTS, find_free_ports(len(PARTS), avoid=set()), strict=True))
+    own = {name: value for name, value in os.environ.items() if name not in PROVIDER_VARIABLES}
+    return {
+        **own,
+        **{f"QUARTET_{part.upper()}_PORT": str(port) for part, port in ports.items()},
+        "QUARTET_HOME": str(home),
+        **variables,
+    }
+
+
+@asynccontextmanager
+async def run_up(home: Path, environment: Mapping[str, str]) -> AsyncIterator[Suite]:
+    """Runs `quartet up` in a home, as `run_suite` does in one of its own."""
+    output = home.parent / "up.log"
+    with output.open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "services.cli", "up"),
+            cwd=ROOT,
+            env=environment,
+            stdout=log,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+    try:
+        scheme = "https" if environment.get("QUARTET_TLS") else "http"
+        url = f"{scheme}://127.0.0.1:{environment['QUARTET_EDGE_PORT']}"
+        if not await _becomes_ready(url, authority_of(home), process):
+            raise AssertionError(output.read_text(encoding="utf-8"))
+        key = (home / "dev.key").read_text(encoding="ascii").strip()
+        yield Suite(url=url, api_key=key, home=home, process=process, environment=environment)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            process.send_signal(signal.SIGTERM)
+        await process.wait()
 
 
 async def _becomes_ready(url: str, authority: Path, process: asyncio.subprocess.Process) -> bool:

@@ -5,11 +5,13 @@ import os
 import signal
 import sys
 import time
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from rich.console import Console
@@ -26,6 +28,12 @@ def up(
         bool | None,
         typer.Option("--tls", help="Serve https: QUARTET_TLS_CERT, else a pair made for development."),
     ] = None,
+    with_parent: Annotated[
+        bool,
+        typer.Option(
+            "--with-parent", help="Stop when the process that started this one ends, however it ends."
+        ),
+    ] = False,
 ) -> None:
     """Run the whole suite on this machine until Ctrl-C: stores, services and Envoy."""
     from rich.console import Console
@@ -42,24 +50,27 @@ def up(
         if tls:
             # As the variable, so that what goes with it is checked alike.
             os.environ["QUARTET_TLS"] = "1"
-        asyncio.run(_run(StackSettings.load(), console))
+        asyncio.run(_run(StackSettings.load(), console, with_parent=with_parent))
     except (StackError, SettingsError, OSError) as error:
         console.print("quartet could not run.", style="bold red")
         console.print(str(error), markup=False)
         raise typer.Exit(1) from None
 
 
-async def _run(settings: StackSettings, console: Console) -> None:
+async def _run(settings: StackSettings, console: Console, *, with_parent: bool) -> None:
     from services.cli.stack.embedded import EmbeddedStack
+    from services.cli.stack.process import follow_parent
 
     started = time.monotonic()
 
     def say(line: str) -> None:
-        console.print(f"{time.monotonic() - started:6.1f} s  {line}", style="dim", markup=False)
+        with _while_it_is_read(console):
+            console.print(f"{time.monotonic() - started:6.1f} s  {line}", style="dim", markup=False)
 
     def announce(edge: Edge) -> None:
         say("ready")
-        _print_next_steps(console, edge)
+        with _while_it_is_read(console):
+            _print_next_steps(console, edge)
 
     stack = EmbeddedStack(settings, make_key=_make_key, say=say)
     running = asyncio.create_task(stack.run(announce))
@@ -69,20 +80,33 @@ async def _run(settings: StackSettings, console: Console) -> None:
         nonlocal asked_at
         if asked_at is None:
             asked_at = time.monotonic()
-            say("stopping; once more kills")
             running.cancel()
+            say("stopping; once more kills")
         elif time.monotonic() - asked_at > SAME_REQUEST_S:
             stack.kill()
 
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    # As `nohup` has it. Not so for SIGINT, which shells have all ignore that they start with `&`.
+    is_deaf = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    for number in (signal.SIGINT, signal.SIGTERM, *(() if is_deaf else (signal.SIGHUP,))):
         loop.add_signal_handler(number, end)
+    if with_parent:
+        follow_parent(signal.SIGTERM)
     try:
         await running
     except asyncio.CancelledError:
         if asked_at is None:
             raise
         say("stopped")
+
+
+@contextmanager
+def _while_it_is_read(console: Console) -> Iterator[None]:
+    """Says no more once the terminal or the pipe is gone: the suite does not end with what reads of it."""
+    try:
+        yield
+    except (OSError, SystemExit):  # rich leaves by the latter
+        console.quiet = True
 
 
 async def _make_key(database_url: str, path: Path) -> str:

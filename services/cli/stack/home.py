@@ -28,7 +28,7 @@ def hold_home(home: Path) -> Iterator[None]:
             holder = os.read(descriptor, 32).decode("ascii", errors="replace").strip()
             raise StackError(
                 f"A stack already runs in {home} (process {holder}). "
-                "Stop it with Ctrl-C, or set QUARTET_HOME to another folder for a second one."
+                f"Stop it with Ctrl-C or `kill {holder}`, or set QUARTET_HOME to another folder for a second."
             ) from None
         os.truncate(descriptor, 0)
         os.write(descriptor, f"{os.getpid()}\n".encode("ascii"))

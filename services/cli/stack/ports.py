@@ -5,6 +5,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from services.cli.settings import SERVICES, port_variable
+from services.cli.stack.listeners import describe_listener
 from services.cli.stack.supervisor import StackError
 
 if TYPE_CHECKING:
@@ -58,7 +59,8 @@ def find_obstacle(host: str, port: int) -> str:
             return "is for the administrator alone: run as root"
         except OSError as error:
             if error.errno == errno.EADDRINUSE:
-                return "is taken: stop the program that listens there"
+                taker = describe_listener(port)
+                return f"is taken by {taker}: stop it" if taker else "is taken: stop who listens there"
             return f"cannot be listened on at {host} ({error.strerror}): use an address of this machine"
         return ""
 

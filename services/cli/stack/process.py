@@ -230,6 +230,12 @@ def _signal_group(pid: int, number: int) -> None:
         os.killpg(pid, number)
 
 
+def follow_parent(number: signal.Signals) -> None:
+    """Has the kernel send us the signal when the thread that started us ends, however it ends; Linux only."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
+
+
 def _die_with_parent(number: signal.Signals) -> Callable[[], None] | None:
     """A hook for the moment before exec that has the kernel send the signal when we die, however we die."""
     if sys.platform != "linux":

@@ -86,6 +86,15 @@ async def leave_after(api: aiohttp.ClientSession, kind: tuple[str, Any], patienc
         return "left"
 
 
+async def served(api: aiohttp.ClientSession, kind: tuple[str, Any]) -> str:
+    """What comes of a request whose client stays, and asks again where the machine has too much to do."""
+    for _ in range(10):
+        if (outcome := await leave_after(api, kind, 60)) not in BUSY:
+            break
+        await asyncio.sleep(1)
+    return outcome
+
+
 @pytest.mark.timeout(300)
 async def test_calls_that_are_left_at_any_moment_leave_nothing_behind(
     apart_suite: Suite, provider: ProviderDouble, spans: OtlpReceiver
@@ -104,7 +113,7 @@ async def test_calls_that_are_left_at_any_moment_leave_nothing_behind(
     connector = aiohttp.TCPConnector(limit=CONNECTIONS)
     async with aiohttp.ClientSession(apart_suite.url, headers=headers, connector=connector) as api:
         for kind in (*KINDS, *RARE):
-            assert await leave_after(api, kind, 60) == "200", kind
+            assert await served(api, kind) == "200", kind
         tasks = await idle_tasks(spans)
         await asyncio.gather(*(client(api) for _ in range(CONNECTIONS)))
         assert tally["left"] > CALLS / 4, tally
@@ -115,7 +124,7 @@ async def test_calls_that_are_left_at_any_moment_leave_nothing_behind(
         assert await until(lambda: spans.gauges["gateway", names.CAPACITY_CALLS] == 0)
         assert await until(lambda: not busier(spans, tasks)), busier(spans, tasks)
         assert not (held := await reservations(apart_suite)), held
-        assert await leave_after(api, KINDS[0], 60) == "200"
+        assert await served(api, KINDS[0]) == "200"
 
 
 async def test_what_a_client_that_left_had_read_is_in_the_ledger(

@@ -203,6 +203,8 @@ class _Maker:
             return st.sampled_from(known)
         if rules.pattern and "x00" not in rules.pattern:
             return st.from_regex(rules.pattern, fullmatch=True).filter(lambda text: "\n" not in text)
+        if allowed := list(getattr(rules, "in")):
+            return st.sampled_from(allowed)
         if rules.len:
             return st.text(min_size=rules.len, max_size=rules.len)
         least, most = rules.min_len, min(rules.max_len or 24, 24)

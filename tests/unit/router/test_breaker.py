@@ -9,6 +9,7 @@ from services.router.domain.breaker import MAX_THROTTLE_S, Breaker, BreakerPolic
 POLICY = BreakerPolicy(
     consecutive_failures=3, error_rate=0.5, min_calls=8, window_s=10, cooldown_s=4, max_cooldown_s=16
 )
+ROUNDING_S = 1e-6
 
 
 class Clock:
@@ -62,7 +63,7 @@ class Machine(RuleBasedStateMachine):
             return
         if was is State.HALF_OPEN:
             assert self.breaker.state is State.OPEN
-            assert POLICY.cooldown_s <= self.breaker.rest_s() or self.breaker.throttled_s() > 0
+            assert self.breaker.rest_s() >= POLICY.cooldown_s - ROUNDING_S or self.breaker.throttled_s() > 0
             return
         self.history.append((self.clock.now, True))
         latest = [failed for _, failed in self.history[-POLICY.consecutive_failures :]]
@@ -74,7 +75,7 @@ class Machine(RuleBasedStateMachine):
             assert len(recent) >= POLICY.min_calls
             assert sum(recent) >= POLICY.error_rate * len(recent) - 1
         if self.breaker.state is State.OPEN:
-            assert self.breaker.rest_s() >= POLICY.cooldown_s
+            assert self.breaker.rest_s() >= POLICY.cooldown_s - ROUNDING_S
             self.history = []
 
     @precondition(lambda self: self.under_way)
@@ -100,11 +101,11 @@ class Machine(RuleBasedStateMachine):
     @invariant()
     def never_rests_longer_than_bounds(self) -> None:
         longest = max(POLICY.max_cooldown_s, self.forbidden_until - self.clock.now)
-        assert 0 <= self.breaker.rest_s() <= longest + 1e-6
+        assert 0 <= self.breaker.rest_s() <= longest + ROUNDING_S
 
     @invariant()
     def keeps_to_the_providers_word(self) -> None:
-        if self.clock.now < self.forbidden_until - 1e-6:
+        if self.clock.now < self.forbidden_until - ROUNDING_S:
             assert self.breaker.rest_s() > 0
 
     @invariant()

@@ -81,7 +81,7 @@ def from_http_status(
             text = f"{provider} finds the request too large (413): send less; {said}"
             return InvalidArgument(text, reason=TOO_LARGE, metadata=metadata)
         case _ if status < 400:
-            text = f"{provider} answered with {status}, and is not followed elsewhere: check its base URL"
+            text = f"{provider} has moved ({status}), and is not followed: check its base URL; {said}"
             return Unavailable(text, reason=UNAVAILABLE, metadata=metadata)
         case _ if status >= 500:
             text = f"{provider} failed ({status}): try again; {said}"

@@ -78,7 +78,7 @@ async def generate(router: Any, prompt: pb.Prompt, timeout_s: float = DEADLINE_S
         (404, NotFound, "PROVIDER_MODEL_NOT_FOUND"),
         (429, ResourceExhausted, "PROVIDER_RATE_LIMITED"),
         (500, Unavailable, "PROVIDER_UNAVAILABLE"),
-        (307, InvalidArgument, "PROVIDER_REFUSED"),
+        (307, Unavailable, "PROVIDER_UNAVAILABLE"),
     ],
 )
 async def test_a_refusal_has_the_type_that_fits_and_the_cloud_s_words(

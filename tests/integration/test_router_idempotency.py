@@ -53,7 +53,7 @@ async def test_a_call_whose_client_died_is_finished_and_its_answer_kept(
 ) -> None:
     double.script(fault=Fault(delay_s=0.5), times=None)
     task = asyncio.create_task(routers[0].generate(request(), Call.root(timeout_s=10, tenant="acme")))
-    await asyncio.sleep(0.2)
+    await double.wait_calls(1)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
     answer = await routers[1].generate(request(), Call.root(timeout_s=10, tenant="acme"))

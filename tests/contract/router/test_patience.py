@@ -28,8 +28,8 @@ async def strict_router(session_double: ProviderDouble) -> AsyncIterator[Any]:
     settings = Settings(
         openai_base_url=session_double.openai_url,
         anthropic_base_url=session_double.url,
-        first_token_timeout_s=0.3,
-        between_tokens_timeout_s=0.15,
+        first_token_timeout_s=0.6,
+        between_tokens_timeout_s=0.5,
         max_answer_bytes=100_000,
         max_retries=0,
         # What one test breaks must not cool down for the next.
@@ -117,7 +117,7 @@ async def test_a_whole_answer_that_is_too_long_is_refused(
 async def test_a_whole_answer_may_take_as_long_as_its_caller_allows(
     strict_router: Any, double: ProviderDouble, ask: Ask, model: str
 ) -> None:
-    double.script(reply=Reply(text=WORDS), fault=Fault(delay_s=0.6), times=None)
+    double.script(reply=Reply(text=WORDS), fault=Fault(delay_s=0.9), times=None)
     request = pb.GenerateRequest(prompt=ask("Count.", model=model))
     answer = await strict_router.generate(request, Call.root(timeout_s=DEADLINE_S, tenant="acme"))
     assert answer.completion.message.parts[0].text == WORDS

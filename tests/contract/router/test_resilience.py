@@ -92,9 +92,10 @@ async def test_a_breaker_opens_tells_so_and_heals_by_one_probe(
     assert "cooling for 1 s" in rejected["claude-haiku-5-5"]
     assert decision.model == "gpt-6-luna"
     await asyncio.sleep(COOLDOWN_S)
-    double.script(match="claude-haiku-5-5", fault=Fault(delay_s=0.3))
+    double.script(match="claude-haiku-5-5", fault=Fault(delay_s=1.0))
+    asked = double.calls()
     probe = asyncio.create_task(ask_router(service, named, call))
-    await asyncio.sleep(0.1)
+    await double.wait_calls(asked + 1)
     during = await explain(service, prompt, call)
     assert any("tried again just now" in each.rejected_because for each in during.candidates)
     assert (await probe).completion.model == "claude-haiku-5-5"
@@ -131,7 +132,7 @@ async def test_a_long_pause_that_a_provider_asks_for_is_spent_at_the_next_model(
         await ask_router(service, ask(QUESTION, model="gpt-6-luna"), call)
     assert 2990 < (caught.value.retry_after_s or 0) <= 3000
     assert double.calls() == calls, "nobody was asked"
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 20, "far less than it asks for"
     rejected = (await explain(service, ask(QUESTION), call)).candidates[0].rejected_because
     assert "takes no more requests" in rejected
 
@@ -179,4 +180,4 @@ async def test_a_model_that_is_silent_for_longer_than_it_may_gives_way(
         async for _ in service.stream_generate(request, call):
             pass
     assert caught.value.reason == "PROVIDER_INTERRUPTED"
-    assert 0.6 <= time.monotonic() - begun < 3, "two attempts of 0.3 s"
+    assert 0.6 <= time.monotonic() - begun < 20, "two attempts of 0.3 s"

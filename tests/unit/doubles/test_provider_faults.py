@@ -181,7 +181,6 @@ class TestFaults:
         double.script(reply=Reply(chunks=4), fault=Fault(delay_s=0.1, chunk_delay_s=0.05))
         started = time.monotonic()
         stream = await ask_gpt(gpt, stream=True)
-        opened = time.monotonic()
+        assert time.monotonic() - started >= 0.1
         assert len([chunk async for chunk in stream]) == 6
-        assert opened - started >= 0.1
-        assert time.monotonic() - opened >= 0.19
+        assert time.monotonic() - started >= 0.29

@@ -148,7 +148,8 @@ async def test_silence_ends_an_exchange_and_closes_its_connection(sent: bytes) -
 
     async with Peer(answer) as peer, client_of(peer.url) as client:
         with pytest.raises(SilentError):
-            await post(client, timeout_s=0.05)
+            # Enough to connect in, also on a busy machine.
+            await post(client, timeout_s=0.5)
         await asyncio.wait_for(peer.lost.wait(), 5)
 
 
@@ -166,9 +167,12 @@ async def test_a_cancelled_request_closes_its_connection_at_once() -> None:
 
 
 async def test_a_reader_that_leaves_early_closes_the_connection_unless_the_rest_comes_at_once() -> None:
+    left = asyncio.Event()
+
     async def answer(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nend\r\n")
-        await asyncio.sleep(0.005)
+        await left.wait()
+        left.clear()
         writer.write(b"0\r\n\r\n")
 
     async with Peer(answer) as peer, client_of(peer.url) as client:
@@ -177,6 +181,7 @@ async def test_a_reader_that_leaves_early_closes_the_connection_unless_the_rest_
             async with await client.post("/", b"", {}, due=due, max_bytes=1000) as response:
                 assert await response.read() == b"end"
                 response.is_over = is_over
+            left.set()
             await asyncio.sleep(0.02)
             assert peer.connections == connections
 

@@ -92,7 +92,7 @@ async def test_closing_has_a_bound_and_says_what_was_lost(
         ledger.record(entry(number))
     begun = time.monotonic()
     await ledger.close()
-    assert time.monotonic() - begun < 2
+    assert time.monotonic() - begun < 10
     assert ledger.dropped == drops_in(reader) == 100
     assert "stopped before they could be written" in caplog.text
 

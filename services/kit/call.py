@@ -24,8 +24,8 @@ class Call:
             then is silent, so that nothing on the way takes it for dead.
         last_words: On the server, what makes an error the last message of a stream that has begun, for
             contracts whose messages have no error field.
-        interrupt: On the server, ends the method with an error from outside, wherever it is; once it is over
-            it does nothing.
+        interrupt: On the server, ends the method with an error from outside, wherever it is; one kept until
+            it is over does nothing.
     """
 
     deadline: float

@@ -39,6 +39,7 @@ class Execution:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._is_over = True
+        self._call.interrupt = None  # else they would hold each other, and all that the call took, for long
         try:
             await self._timeout.__aexit__(kind, error, traceback)
         except TimeoutError:

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import aclosing
-from typing import Any, Never
+from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -86,7 +86,7 @@ class _Served:
     async def refuse(self, _: Any, context: Context) -> None:
         await _abort(context, Unimplemented(f"{self._rpc.name} is not offered by this version of the server"))
 
-    async def answer(self, request: Any, context: Context) -> Message:
+    async def answer(self, request: Any, context: Context) -> Message | None:
         call = self._admit(context)
         try:
             with start_server_span(self._rpc, call.metadata):
@@ -97,6 +97,7 @@ class _Served:
                 return response
         except QuartetError as error:
             await _abort(context, error, _headers_of(call))
+            return None
 
     async def stream(self, request: Any, context: Context) -> None:
         call = self._admit(context)
@@ -195,11 +196,15 @@ async def _write_last(context: Context, message: Message) -> bool:
     return False
 
 
-async def _abort(context: Context, error: QuartetError, headers: tuple[tuple[str, str], ...] = ()) -> Never:
+async def _abort(context: Context, error: QuartetError, headers: tuple[tuple[str, str], ...] = ()) -> None:
     status = error.to_status()
     # The headers go with the status: one frame is cheaper than two, and gRPC loses the first of two at times.
     trailers = ((names.STATUS_DETAILS, status.SerializeToString()), _NO_RETRY, *headers)
     if error.retry_after is not None:
         # For clients of the JSON API; those of gRPC have it in the details, too.
         trailers += ((names.RETRY_AFTER, error.retry_after),)
-    await context.abort(_CODES[error.code], status.message, trailers)
+    try:
+        await context.abort(_CODES[error.code], status.message, trailers)
+    except grpc.aio.AbortError as aborted:
+        # gRPC keeps it and raises it again. With its traceback it would hold the call, and itself, for long.
+        aborted.__traceback__ = aborted.__context__ = None

@@ -49,9 +49,8 @@ class _Incoming:
     async def answer(self, request: Any, call: Call) -> Message:
         served = self._admit(call)
         source = _Source(request) if self._rpc.client_streaming else None
-        task = asyncio.create_task(self._answer(source or _copy(request), served))
         try:
-            return await task
+            return await asyncio.create_task(self._answer(source or _copy(request), served))
         except Exception:
             if source and source.failure:
                 raise source.failure from None
@@ -83,6 +82,7 @@ class _Incoming:
             if not begun:
                 _receive_headers(served, call)
             await end(task)
+            del task  # its error's traceback holds this frame
 
     def _admit(self, call: Call) -> Call:
         call.remaining_s()

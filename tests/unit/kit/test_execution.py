@@ -46,15 +46,14 @@ async def test_a_copy_of_the_call_interrupts_the_same_method() -> None:
 async def test_an_interrupt_comes_too_late_for_what_is_over() -> None:
     call = Call.root(timeout_s=60)
     async with Execution("X/Y", call):
-        pass
-    assert call.interrupt is not None
-    call.interrupt(ENDED)
+        interrupt = call.interrupt
+    assert call.interrupt is None
+    assert interrupt is not None
+    interrupt(ENDED)
     await asyncio.sleep(0)
     late = Call.root(timeout_s=0.01)
     with pytest.raises(DeadlineExceeded):
         await serve_until_late(late)
-    assert late.interrupt is not None
-    late.interrupt(ENDED)
 
 
 async def serve_until_late(call: Call) -> None:

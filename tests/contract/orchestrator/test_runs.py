@@ -175,7 +175,7 @@ async def test_a_run_ends_before_its_caller_runs_out_of_time(
 ) -> None:
     router.delay_s = 60
     async with open_orchestrator() as client:
-        events = await execute(client, task(), timeout_s=4)
+        events = await execute(client, task(), timeout_s=6)
     run = events[-1].ended.run
     assert run.stop_reason == run_pb2.STOP_REASON_DEADLINE
     assert "1932" in run.completion.message.parts[0].text

@@ -258,10 +258,15 @@ async def test_a_budget_must_cover_all_calls_before_the_first_is_made(catalogue:
 
 async def test_who_leaves_takes_the_calls_along(catalogue: Catalogue) -> None:
     world = World(catalogue, batching=Batching(texts=1, concurrent=2))
+    asked: list[str] = []
+    all_asked = asyncio.Event()
     gone: list[str] = []
 
     class Pending:
         async def embed(self, batch: Batch, call: Call) -> Vectors:
+            asked.extend(batch.texts)
+            if len(asked) == 2:
+                all_asked.set()
             try:
                 await asyncio.sleep(30)
             finally:
@@ -273,7 +278,7 @@ async def test_who_leaves_takes_the_calls_along(catalogue: Catalogue) -> None:
     cached = CachedEmbedding(embedding, world.shelf, lambda model, tokens, call: None)
     request = EmbedRequest(texts=["a", "b", "c"])
     task = asyncio.create_task(cached.embed(world.model, request, Call.root(timeout_s=60)))
-    await asyncio.sleep(0.05)
+    await all_asked.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -30,6 +30,7 @@ class Paced:
         self._delay_s = delay_s
         self._fails = fails
         self.ended: list[str] = []
+        self.asked = asyncio.Event()
 
     async def generate(self, request: ModelRequest, call: Call) -> Completion:
         await self._work(request)
@@ -43,6 +44,7 @@ class Paced:
         yield Completion(usage=Usage(output_tokens=1))
 
     async def _work(self, request: ModelRequest) -> None:
+        self.asked.set()
         try:
             await asyncio.sleep(self._delay_s)
         except asyncio.CancelledError:
@@ -101,7 +103,7 @@ async def test_the_second_is_heard_where_the_first_is_slow(make: Make, ask: Ask,
 async def test_the_first_is_still_heard_where_the_second_is_slower(
     make: Make, ask: Ask, streamed: bool
 ) -> None:
-    first, second = Paced("openai", 0.2), Paced("anthropic", 30)
+    first, second = Paced("openai", 0.4), Paced("anthropic", 30)
     answering, plan = make(first, second)
     assert (await texts(answering, plan, ask(), streamed=streamed))[:2] == ("openai", "gpt-6-luna")
     assert (first.ended, second.ended) == (["answered"], ["cancelled"])
@@ -119,7 +121,7 @@ async def test_nobody_else_is_asked_where_the_first_is_fast(make: Make, ask: Ask
 async def test_a_first_that_fails_late_leaves_the_word_to_the_second(
     make: Make, ask: Ask, streamed: bool
 ) -> None:
-    first, second = Paced("openai", 0.1, fails=True), Paced("anthropic", 0.2)
+    first, second = Paced("openai", 0.4, fails=True), Paced("anthropic", 0.6)
     answering, plan = make(first, second)
     assert (await texts(answering, plan, ask(), streamed=streamed))[0] == "anthropic"
     assert (first.ended, second.ended) == (["failed"], ["answered"])
@@ -127,7 +129,7 @@ async def test_a_first_that_fails_late_leaves_the_word_to_the_second(
 
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_where_both_fail_it_is_told_of_both(make: Make, ask: Ask, streamed: bool) -> None:
-    first, second = Paced("openai", 0.1, fails=True), Paced("anthropic", 0.2, fails=True)
+    first, second = Paced("openai", 0.4, fails=True), Paced("anthropic", 0.6, fails=True)
     answering, plan = make(first, second)
     with pytest.raises(Unavailable):
         await texts(answering, plan, ask(), streamed=streamed)
@@ -149,7 +151,7 @@ async def test_a_caller_that_leaves_ends_both(make: Make, ask: Ask, streamed: bo
     first, second = Paced("openai", 30), Paced("anthropic", 30)
     answering, plan = make(first, second)
     task = asyncio.create_task(texts(answering, plan, ask(), streamed=streamed))
-    await asyncio.sleep(0.15)
+    await second.asked.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

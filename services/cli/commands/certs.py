@@ -20,6 +20,9 @@ def certs(
     from services.cli.stack.certificates import ensure_certificates
     from services.kit.settings import SettingsError
 
+    for name in host or ():
+        if not name.isascii():
+            raise typer.BadParameter(f"write {name} as DNS has it: xn--…", param_hint="--host")
     try:
         folder = (target or StackSettings.load().home / "tls").absolute()
         made = ensure_certificates(folder, host or ())

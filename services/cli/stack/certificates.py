@@ -68,7 +68,10 @@ def _last(certificates: Certificates, names: Sequence[str], now: datetime) -> bo
     (server, server_key), (client, client_key) = certificates.server, certificates.client
     if not all(path.exists() for path in (certificates.authority, server, server_key, client, client_key)):
         return False
-    certificate = x509.load_pem_x509_certificate(server.read_bytes())
+    try:
+        certificate = x509.load_pem_x509_certificate(server.read_bytes())
+    except ValueError:  # cut off, or not ours: made anew
+        return False
     named = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     known = {str(name.value) for name in named}
     return certificate.not_valid_after_utc - now > LEAST_LEFT and known.issuperset(names)

@@ -3,7 +3,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
+from typer.testing import CliRunner
 
+from services.cli.__main__ import app
 from services.cli.stack.certificates import LIFETIME, ensure_certificates
 
 
@@ -32,6 +34,18 @@ def test_what_is_there_and_fits_is_kept(tmp_path: Path) -> None:
     before = ensure_certificates(tmp_path, ["edge.example"]).server[0].read_bytes()
     assert ensure_certificates(tmp_path).server[0].read_bytes() == before
     assert ensure_certificates(tmp_path, ["other.example"]).server[0].read_bytes() != before
+
+
+def test_a_certificate_that_was_cut_off_is_made_anew(tmp_path: Path) -> None:
+    made = ensure_certificates(tmp_path)
+    made.server[0].write_text("-----BEGIN CERTIFICATE-----")
+    assert names_of(ensure_certificates(tmp_path).server[0])
+
+
+def test_a_host_that_dns_does_not_spell_so_is_wrong_usage(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["certs", "--to", str(tmp_path), "--host", "bäd.example"])
+    assert result.exit_code == 2
+    assert "as DNS has it" in result.output
 
 
 def test_a_missing_file_or_a_near_end_makes_new_ones(tmp_path: Path) -> None:

@@ -4,8 +4,10 @@ import asyncio
 import logging
 
 import psycopg
+from dbos._error import DBOSException
 from psycopg_pool import PoolTimeout
 
+from services.kit.errors import QuartetError
 from services.orchestrator.adapters.dbos.engine import DbosExecutor
 from services.orchestrator.adapters.postgres.executors import PostgresExecutors
 
@@ -48,7 +50,7 @@ class Takeover:
                 )
                 for run_id in taken:
                     log.warning("taking over run %s from a process that fell silent", run_id)
-                    await self._executor.adopt(run_id)
+                    await self._adopt(run_id)
             except (psycopg.OperationalError, PoolTimeout) as error:
                 log.warning("cannot keep the heartbeat: %s", error)
 
@@ -56,4 +58,11 @@ class Takeover:
         """A caller that goes away at the wrong moment leaves a run stored and not begun."""
         for run_id in await self._executors.own_runs(MAX_OWN_RUNS):
             if not self._executor.carries_out(run_id):
-                await self._executor.adopt(run_id)
+                await self._adopt(run_id)
+
+    async def _adopt(self, run_id: str) -> None:
+        """One run that cannot go on, such as one that is gone meanwhile, must not cost the heartbeat."""
+        try:
+            await self._executor.adopt(run_id)
+        except (QuartetError, DBOSException) as error:
+            log.error("run %s cannot be gone on with: %s", run_id, error)

@@ -4,7 +4,7 @@ import asyncio
 import logging
 
 import psycopg
-from dbos._error import DBOSException
+from dbos import error as dbos_error
 from psycopg_pool import PoolTimeout
 
 from services.kit.errors import QuartetError
@@ -64,5 +64,5 @@ class Takeover:
         """One run that cannot go on, such as one that is gone meanwhile, must not cost the heartbeat."""
         try:
             await self._executor.adopt(run_id)
-        except (QuartetError, DBOSException) as error:
+        except (QuartetError, dbos_error.DBOSException) as error:
             log.error("run %s cannot be gone on with: %s", run_id, error)

@@ -86,14 +86,16 @@ async def test_a_dev_key_that_was_rotated_keeps_its_new_secret(database_url: str
 
 
 @asynccontextmanager
-async def keys_in(database_url: str) -> AsyncIterator[PostgresKeys]:
+async def keys_in(database_url: str, *, wait_s: float = 0) -> AsyncIterator[PostgresKeys]:
     async with AsyncConnectionPool(database_url, min_size=1, max_size=1, open=False, timeout=1) as pool:
+        if wait_s:
+            await pool.wait(wait_s)
         yield PostgresKeys(pool)
 
 
 @pytest.mark.parametrize("key_id", ["", "' OR '1'='1", "qk_000000000000", "%", "qk_\\'; drop table x"])
 async def test_a_strange_id_finds_nothing(database_url: str, key_id: str) -> None:
-    async with keys_in(database_url) as keys:
+    async with keys_in(database_url, wait_s=30) as keys:
         assert await keys.find(key_id) is None
 
 

@@ -163,7 +163,7 @@ async def test_old_entries_of_the_audit_log_go_where_that_is_wished(database_url
         "select 'acme', 'k', 'create_key', 's', now() - make_interval(days => n) "
         "from generate_series(0, 9) n",
     )
-    async with AsyncConnectionPool(database_url, min_size=1, max_size=1, open=False, timeout=1) as pool:
+    async with AsyncConnectionPool(database_url, min_size=1, max_size=1, open=False, timeout=30) as pool:
         audit = PostgresAudit(pool)
         await audit.prune(timedelta(days=7, hours=1))
         left = await audit.page(None, action="", subject="", before=None, limit=100)

@@ -37,8 +37,10 @@ CALLS = [
 
 
 @asynccontextmanager
-async def usage_in(database_url: str) -> AsyncIterator[PostgresUsage]:
+async def usage_in(database_url: str, *, wait_s: float = 0) -> AsyncIterator[PostgresUsage]:
     async with AsyncConnectionPool(database_url, min_size=1, max_size=1, open=False, timeout=1) as pool:
+        if wait_s:
+            await pool.wait(wait_s)
         yield PostgresUsage(pool)
 
 
@@ -48,7 +50,7 @@ async def usage(database_url: str) -> AsyncIterator[PostgresUsage]:
     async with await psycopg.AsyncConnection.connect(database_url) as connection:
         for number, call in enumerate(CALLS):
             await connection.execute(_INSERT, (f"test-{number}", *call))
-    async with usage_in(database_url) as usage:
+    async with usage_in(database_url, wait_s=30) as usage:
         yield usage
 
 

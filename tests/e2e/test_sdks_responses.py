@@ -1,5 +1,7 @@
 """OpenAI's stock SDK on its Responses API, through Envoy, gateway and router to both vendors."""
 
+from typing import Literal
+
 import openai
 import pydantic
 import pytest
@@ -10,7 +12,7 @@ from openai.types.responses import (
     ResponseInputItemParam,
 )
 
-from tests.doubles.provider import Fault, ProviderDouble, Reply, ToolCall
+from tests.doubles.provider import Fault, ProviderDouble, Reply, ToolCall, Usage
 from tests.e2e.suite import Suite
 
 OPENAI_MODEL, ANTHROPIC_MODEL = "gpt-6-luna", "claude-haiku-5-5"
@@ -49,6 +51,35 @@ async def test_it_streams_from_either_vendor(openai_client: openai.AsyncOpenAI, 
         response = await stream.get_final_response()
     assert "pineapple" in text
     assert response.output_text == text
+
+
+@pytest.mark.parametrize("stream", [False, True], ids=["unary", "stream"])
+@pytest.mark.parametrize(("asked", "served", "cost"), [("flex", "flex", 750), ("flex", "default", 1500)])
+async def test_what_was_served_at_the_flex_tier_costs_half(
+    openai_client: openai.AsyncOpenAI,
+    provider: ProviderDouble,
+    asked: Literal["flex"],
+    served: str,
+    cost: int,
+    stream: bool,
+) -> None:
+    used = Usage(input_tokens=10_000, output_tokens=1000)
+    provider.script(match=OPENAI_MODEL, reply=Reply(text="Yes.", usage=used, service_tier=served))
+    question = "Is it so?"
+    response: Response
+    if stream:
+        async with openai_client.responses.stream(
+            model=OPENAI_MODEL, input=question, service_tier=asked
+        ) as events:
+            response = await events.get_final_response()
+    else:
+        response = await openai_client.responses.create(
+            model=OPENAI_MODEL, input=question, service_tier=asked
+        )
+    assert provider.requests[-1].body["service_tier"] == asked
+    assert response.service_tier == served
+    assert response.usage
+    assert response.usage.model_dump()["quartet"]["cost_micro_usd"] == cost
 
 
 @pytest.mark.parametrize("model", [OPENAI_MODEL, ANTHROPIC_MODEL])

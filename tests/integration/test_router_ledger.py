@@ -81,6 +81,18 @@ async def test_a_whole_answer_is_a_row_that_agrees_with_it(
     assert row["duration_us"] > 0
 
 
+async def test_a_row_has_the_tier_and_its_cost(
+    serve: Serve, double: ProviderDouble, database_url: str
+) -> None:
+    used = Usage(input_tokens=10_000, output_tokens=1000)
+    async with serve() as router:
+        for tier in (None, "flex", "priority"):
+            double.script(reply=Reply(usage=used, service_tier=tier))
+            await router.generate(pb.GenerateRequest(prompt=prompt()), call())
+    rows = [(row["service_tier"], row["cost_micro_usd"]) for row in await read_ledger(database_url)]
+    assert rows == [("default", 1500), ("flex", 750), ("priority", 1500)]
+
+
 async def test_a_stream_is_a_row_with_its_route_and_the_cost_of_its_end(
     serve: Serve, database_url: str
 ) -> None:

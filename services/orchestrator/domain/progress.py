@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 
 from quartet.common.v1 import generation_pb2, message_pb2, run_pb2
+from services.kit.usage import add_usage
 from services.orchestrator.domain.judge import CONFIDENCE_FLOOR
 from services.orchestrator.domain.reformulation import key_of
 
@@ -145,9 +146,8 @@ def take_turns(groups: Sequence[Sequence[message_pb2.Passage]]) -> list[message_
 
 
 def total(usages: Iterable[generation_pb2.Usage]) -> generation_pb2.Usage:
-    """The sum of usages, field by field."""
+    """The sum of usages, count by count."""
     summed = generation_pb2.Usage()
     for usage in usages:
-        for name in generation_pb2.Usage.DESCRIPTOR.fields_by_name:
-            setattr(summed, name, getattr(summed, name) + getattr(usage, name))
+        add_usage(summed, usage)
     return summed

@@ -8,8 +8,8 @@ from quartet.common.v1 import generation_pb2
 from quartet.router.v1 import router_pb2
 from services.kit.call import Call
 from services.kit.errors import FailedPrecondition
+from services.kit.usage import add_usage
 from services.pipeline.domain.configuration import EmbedderFigures
-from services.pipeline.domain.usage import add_usage
 from services.pipeline.ports import Router
 
 BATCH_TEXTS = 64

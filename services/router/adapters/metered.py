@@ -58,7 +58,7 @@ class Instruments:
         self._changes = meter.create_counter(names.DEPLOYMENT_CHANGES)
 
     def compare(self, purpose: Purpose, usage: Usage, status: str) -> int:
-        """What an answer of a route would have cost with the baseline's prices, in micro-USD."""
+        """What an answer of a route would have cost with the baseline's prices for its tier, in micro-USD."""
         if self._baseline is None or not purpose.route or purpose.overhead or status != OK:
             return 0
         booked = 0 if purpose.superseded is None else cost_of(purpose.superseded, self._baseline)
@@ -247,6 +247,7 @@ class _Measurement:
             cached_input_tokens=usage.cached_input_tokens,
             cache_write_tokens=usage.cache_write_tokens,
             reasoning_tokens=usage.reasoning_tokens,
+            service_tier=usage.service_tier,
             cost_micro_usd=usage.cost_micro_usd,
             baseline_micro_usd=self._instruments.compare(purpose, usage, status),
         )

@@ -21,6 +21,11 @@ class MalformedAnswerError(Exception):
     """The answer lacks what its format demands; the message says what."""
 
 
+def read_tier(named: Any) -> str:
+    """The tier at which a provider says it served; empty where it says nothing, or nothing that is a name."""
+    return named if isinstance(named, str) and named.isidentifier() else ""
+
+
 class Decoder(Protocol):
     """Puts the events of one streamed answer together."""
 

@@ -14,6 +14,7 @@ from quartet.common.v1.message_pb2 import ROLE_USER, Message, Part
 from quartet.router.v1.router_pb2 import Prompt
 from services.kit.call import Call
 from services.kit.errors import QuartetError
+from services.kit.usage import add_usage
 from services.router.domain import failures
 from services.router.domain.answering import Answering
 from services.router.domain.budget import Spending
@@ -91,8 +92,7 @@ class _Attempt:
     def _note_beside(self, answer: Completion, *usages: Usage | None) -> None:
         beside = Usage()
         for usage in filter(None, usages):
-            for field in Usage.DESCRIPTOR.fields:
-                setattr(beside, field.name, getattr(beside, field.name) + getattr(usage, field.name))
+            add_usage(beside, usage)
         # An answer's own number of calls is a running one.
         beside.model_calls = self.spending.model_calls - answer.usage.model_calls
         self.then.course.beside = beside

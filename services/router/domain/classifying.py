@@ -6,6 +6,7 @@ from quartet.common.v1 import decision_pb2 as pb
 from quartet.common.v1.generation_pb2 import Completion, Usage
 from quartet.router.v1.router_pb2 import Prompt
 from services.kit.call import Call
+from services.kit.usage import add_usage
 from services.router.domain.asking import Asker
 from services.router.domain.decision import Decider
 from services.router.domain.plan import Plan
@@ -32,9 +33,8 @@ class Decided:
             return completion
         charged = Completion()
         charged.CopyFrom(completion)
-        for field in Usage.DESCRIPTOR.fields:
-            total = sum(getattr(usage, field.name) for usage in (completion.usage, *extra))
-            setattr(charged.usage, field.name, total)
+        for usage in extra:
+            add_usage(charged.usage, usage)
         return charged
 
 

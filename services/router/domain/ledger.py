@@ -64,6 +64,7 @@ class Entry:
         estimated: True for a call that broke off before the provider told its counts.
         input_tokens: Cached ones included.
         output_tokens: Reasoning included.
+        service_tier: As the provider named it; empty where it did not.
         baseline_micro_usd: What the tokens would have cost with the baseline model; 0 where no route chose
             the model, or no answer came of it. Less what is booked for the answer that this one supersedes,
             so that the sum is right.
@@ -88,5 +89,6 @@ class Entry:
     cached_input_tokens: int = 0
     cache_write_tokens: int = 0
     reasoning_tokens: int = 0
+    service_tier: str = ""
     cost_micro_usd: int = 0
     baseline_micro_usd: int = 0

@@ -7,6 +7,8 @@ from enum import StrEnum
 from quartet.common.v1.generation_pb2 import Usage
 
 TOKENS_PER_PRICE = 1_000_000
+BATCH_TIERS = frozenset(("batch", "flex"))
+"""Vendors' words for service at the price of their batches; OpenAI charges flex processing like those."""
 
 
 class TokenKind(StrEnum):
@@ -37,9 +39,21 @@ class Price:
 
 @dataclass(frozen=True, slots=True)
 class Prices:
-    """A model's prices by kind; a kind without its own costs what the kind that contains it costs."""
+    """A model's prices by kind; a kind without its own costs what the kind that contains it costs.
+
+    Attributes:
+        batch: The whole list for answers served at one of `BATCH_TIERS`; None where it is the same.
+    """
 
     by_kind: Mapping[TokenKind, Price] = field(default_factory=dict)
+    batch: "Prices | None" = None
+
+    def at(self, service_tier: str) -> "Prices":
+        """The list by which a provider charges what it served at that tier, in its own word.
+
+        Tiers that have no list here, `priority` among them, are charged by this one.
+        """
+        return self.batch if self.batch is not None and service_tier in BATCH_TIERS else self
 
     def per_mtok(self, kind: TokenKind) -> int:
         """Micro-USD for a million tokens of the kind.
@@ -59,10 +73,11 @@ class Prices:
 
 
 def cost_of(usage: Usage, prices: Prices) -> int:
-    """The cost of one call in micro-USD, rounded up to a whole one.
+    """The cost of one call at the tier at which it was served, in micro-USD, rounded up to a whole one.
 
     Counts that contradict are read as the larger.
     """
+    prices = prices.at(usage.service_tier)
     cached, written = usage.cached_input_tokens, usage.cache_write_tokens
     plain = max(0, usage.input_tokens - cached - written)
     reasoning = min(usage.reasoning_tokens, usage.output_tokens)

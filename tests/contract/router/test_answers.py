@@ -63,6 +63,31 @@ async def test_a_call_costs_what_the_price_list_says(
     assert answer.completion.usage.cost_micro_usd == 1000 + 80 + 250 + 500
 
 
+@pytest.mark.parametrize(
+    ("model", "tier", "cost"),
+    [
+        # 600 plain, 400 cached and 50 out: at 1, 0.05 and 5 USD for a million, and at half of it.
+        ("gpt-6.1-terra", "default", 600 + 20 + 250),
+        ("gpt-6.1-terra", "flex", 300 + 10 + 125),
+        ("gpt-6.1-terra", "priority", 600 + 20 + 250),
+        # At 4, 0.20 and 20, and at half of it.
+        ("claude-opus-5-5", "standard", 2400 + 80 + 1000),
+        ("claude-opus-5-5", "batch", 1200 + 40 + 500),
+        # Nobody says what the cache costs in a batch: 2, 0.20 and 10 alone, 1 and 5 in a batch.
+        ("claude-sonnet-5-5", "batch", 600 + 80 + 250),
+    ],
+)
+async def test_a_call_costs_what_the_tier_costs_at_which_it_was_served(
+    router: Any, double: ProviderDouble, call: Call, ask: Ask, model: str, tier: str, cost: int
+) -> None:
+    usage = Usage(input_tokens=1000, output_tokens=50, cached_tokens=400)
+    double.script(reply=Reply(text="ok", usage=usage, service_tier=tier), times=None)
+    whole = (await generate(router, ask("hi", model=model), call)).completion.usage
+    ended = (await stream(router, ask("hi", model=model), call))[-1].end.usage
+    assert whole == ended
+    assert (whole.service_tier, whole.cost_micro_usd) == (tier, cost)
+
+
 @pytest.mark.parametrize("model", MODELS)
 async def test_parallel_tool_calls_come_and_their_results_go_back(
     router: Any, double: ProviderDouble, call: Call, ask: Ask, model: str

@@ -62,6 +62,7 @@ class Answer:
     ended: str
     stop_sequence: str | None
     finish_reason: str | None
+    service_tier: str | None
 
 
 class PromptCache:
@@ -121,6 +122,7 @@ def compose(prompt: Prompt, reply: Reply | None, *, chunks: int | None, cache: P
         ended=ended,
         stop_sequence=stop_sequence,
         finish_reason=reply.finish_reason,
+        service_tier=reply.service_tier,
     )
 
 

@@ -75,7 +75,7 @@ def unary(answer: Answer, model: str, serial: str) -> bytes:
             "content": content,
             "stop_reason": _stop_reason(answer),
             "stop_sequence": answer.stop_sequence,
-            "usage": _usage(answer.usage),
+            "usage": _usage(answer.usage) | _tier(answer),
         }
     )
 
@@ -85,7 +85,7 @@ def stream(answer: Answer, model: str, serial: str, body: Mapping[str, Any]) -> 
         "content": [],
         "stop_reason": None,
         "stop_sequence": None,
-        "usage": _usage(answer.usage) | {"output_tokens": 1},
+        "usage": _usage(answer.usage) | _tier(answer) | {"output_tokens": 1},
     }
     delta = {"stop_reason": _stop_reason(answer), "stop_sequence": answer.stop_sequence}
     closing = _event("message_delta", {"delta": delta, "usage": _usage(answer.usage)}) + _event(
@@ -219,3 +219,8 @@ def _usage(usage: Usage) -> dict[str, Any]:
         "output_tokens": usage.output_tokens,
         "output_tokens_details": {"thinking_tokens": usage.reasoning_tokens},
     }
+
+
+def _tier(answer: Answer) -> dict[str, str]:
+    """Where a message begins; what is added at the end of a stream does not repeat it."""
+    return {"service_tier": answer.service_tier or "standard"}

@@ -80,7 +80,7 @@ def unary(answer: Answer, model: str, serial: str) -> bytes:
             "model": model,
             "choices": [choice],
             "usage": _usage(answer.usage),
-            "service_tier": "default",
+            "service_tier": answer.service_tier or "default",
             "system_fingerprint": "fp_double",
         }
     )
@@ -94,7 +94,7 @@ def stream(answer: Answer, model: str, serial: str, body: Mapping[str, Any]) -> 
             "object": "chat.completion.chunk",
             "created": int(time.time()),
             "model": model,
-            "service_tier": "default",
+            "service_tier": answer.service_tier or "default",
             "system_fingerprint": "fp_double",
         }
     )[:-1]

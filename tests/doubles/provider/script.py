@@ -45,6 +45,7 @@ class Reply:
         chunks: Pieces of text in a stream. None: the double's own setting.
         usage: Counted from the text where left out.
         finish_reason: The vendor's word, in place of the one that fits the answer.
+        service_tier: At which it is said to be served. None: the vendor's word for the usual one.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = {"extra": "forbid"}
@@ -56,6 +57,7 @@ class Reply:
     chunks: int | None = None
     usage: Usage | None = None
     finish_reason: str | None = None
+    service_tier: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,7 +5,6 @@ from services.kit.errors import InvalidArgument
 from services.pipeline.domain.answer import Answer, answer_text
 from services.pipeline.domain.paging import cut_page, read_token
 from services.pipeline.domain.question import read_question
-from services.pipeline.domain.usage import add_usage
 
 USER, ASSISTANT = message_pb2.ROLE_USER, message_pb2.ROLE_ASSISTANT
 
@@ -66,12 +65,6 @@ def test_an_answer_is_put_together_from_its_deltas() -> None:
     assert text.text == answer_text(completion) == "It is so [1]."
     assert [citation.index for citation in text.citations] == [1]
     assert completion.model == "m"
-
-
-def test_usage_adds_up_in_every_count() -> None:
-    total = generation_pb2.Usage(input_tokens=1, cost_micro_usd=5)
-    add_usage(total, generation_pb2.Usage(input_tokens=2, reasoning_tokens=3, model_calls=1))
-    assert total == generation_pb2.Usage(input_tokens=3, cost_micro_usd=5, reasoning_tokens=3, model_calls=1)
 
 
 def test_pages_follow_each_other_to_the_end() -> None:

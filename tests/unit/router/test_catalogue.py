@@ -2,10 +2,13 @@ from dataclasses import replace
 from datetime import date
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from quartet.common.v1.generation_pb2 import Usage
 from services.kit.errors import NotFound
 from services.router.domain.catalogue import Capability, Catalogue, CatalogueError, Dialect, Model
-from services.router.domain.prices import Prices, TokenKind
+from services.router.domain.prices import BATCH_TIERS, Prices, TokenKind, cost_of
 from tests.unit.router.conftest import TODAY
 
 
@@ -45,7 +48,35 @@ def test_a_model_that_will_be_shut_down_is_served_with_a_warning(catalogue: Cata
 def test_every_figure_of_the_shipped_models_has_a_source(catalogue: Catalogue) -> None:
     for entry in catalogue:
         assert TokenKind.INPUT in entry.prices.by_kind, entry.id
-        assert all(price.source and price.as_of for price in entry.prices.by_kind.values())
+        listed = (entry.prices, entry.prices.batch or entry.prices)
+        assert all(price.source and price.as_of for prices in listed for price in prices.by_kind.values())
+
+
+@given(
+    usage=st.builds(
+        Usage,
+        input_tokens=st.integers(0, 10**6),
+        output_tokens=st.integers(0, 10**6),
+        cached_input_tokens=st.integers(0, 10**6),
+        reasoning_tokens=st.integers(0, 10**6),
+    ),
+    data=st.data(),
+)
+def test_no_shipped_model_costs_more_in_a_batch(
+    catalogue: Catalogue, usage: Usage, data: st.DataObject
+) -> None:
+    entry = data.draw(st.sampled_from([entry for entry in catalogue if entry.prices.batch is not None]))
+    alone = cost_of(usage, entry.prices)
+    usage.service_tier = data.draw(st.sampled_from(sorted(BATCH_TIERS)))
+    assert cost_of(usage, entry.prices) <= alone
+
+
+def test_a_batch_costs_half_with_both_vendors_line_ups(catalogue: Catalogue) -> None:
+    for name in ("gpt-6-luna", "gpt-6-astra", "claude-haiku-5-5", "claude-opus-5-5"):
+        prices = catalogue.find(name).prices
+        assert prices.batch is not None
+        for kind in (TokenKind.INPUT, TokenKind.OUTPUT, TokenKind.CACHED_INPUT, TokenKind.CACHE_WRITE):
+            assert 2 * prices.batch.per_mtok(kind) == prices.per_mtok(kind), (name, kind)
 
 
 def test_the_price_that_the_vendor_s_page_corrects_is_the_page_s(catalogue: Catalogue) -> None:

@@ -8,6 +8,7 @@ from services.kit.settings import SettingsError
 from services.router.adapters.config.models import read_models
 from services.router.adapters.config.routes import read_routes
 from services.router.domain.catalogue import Batching, Catalogue, Dialect, VectorCaching
+from services.router.domain.prices import TokenKind
 
 MODELS = """\
 sources:
@@ -92,6 +93,35 @@ def test_a_model_says_how_many_texts_its_server_takes(tmp_path: Path) -> None:
     batch = "    batch: {texts: 32, concurrent: 2}\n"
     catalogue, _ = read_models(write(tmp_path, MODELS + batch))
     assert catalogue.find("a").batching == Batching(texts=32, tokens=300_000, concurrent=2)
+
+
+LISTED = """\
+    prices:
+      - {source: own, input: 100, output: 400, cached_input: 10}
+      - {source: own, batch: BATCH}
+"""
+
+
+def test_a_batch_costs_what_is_listed_and_else_what_a_single_call_does(tmp_path: Path) -> None:
+    text = MODELS + LISTED.replace("BATCH", "{input: 50, output: 200}")
+    prices = read_models(write(tmp_path, text))[0].find("a").prices
+    kinds = (TokenKind.INPUT, TokenKind.CACHED_INPUT, TokenKind.OUTPUT, TokenKind.REASONING)
+    assert [prices.at("flex").per_mtok(kind) for kind in kinds] == [50, 10, 200, 200]
+    assert [prices.at("default").per_mtok(kind) for kind in kinds] == [100, 10, 400, 400]
+
+
+@pytest.mark.parametrize(
+    ("batch", "reason"),
+    [
+        ("{input: 101}", "input costs more in a batch than alone"),
+        ("{reasoning: 401}", "reasoning costs more in a batch than alone"),
+        ("{input: 50}}\n      - {source: own, batch: {input: 50}", "a second price for input"),
+        ("{flex: 50}", "Extra inputs"),
+    ],
+)
+def test_batch_prices_that_cannot_be_meant_are_refused(tmp_path: Path, batch: str, reason: str) -> None:
+    with pytest.raises(SettingsError, match=reason):
+        read_models(write(tmp_path, MODELS + LISTED.replace("BATCH", batch)))
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

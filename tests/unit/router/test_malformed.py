@@ -41,6 +41,15 @@ def test_anthropic_s_usage(usage: Any) -> None:
         decoder.completion()
 
 
+@pytest.mark.parametrize("tier", [None, 7, ["flex"], {}, "", "a\x00b"], ids=repr)
+def test_a_tier_that_is_no_name_is_none(tier: Any) -> None:
+    message = {"message": {"content": "hi"}, "finish_reason": "stop"}
+    answer = {"choices": [message], "usage": {"prompt_tokens": 1}, "service_tier": tier}
+    assert openai.decode_completion(answer).usage.service_tier == ""
+    usage = {"input_tokens": 1, "service_tier": tier}
+    assert anthropic.decode_completion({"content": [], "usage": usage}).usage.service_tier == ""
+
+
 def test_how_an_answer_of_anthropic_s_ended() -> None:
     decoder = anthropic.StreamDecoder()
     list(decoder.feed(START))

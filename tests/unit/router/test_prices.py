@@ -1,6 +1,7 @@
 from fractions import Fraction
 from math import ceil
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -73,3 +74,35 @@ def test_counts_that_contradict_each_other_never_make_a_negative_cost() -> None:
 
 def test_a_free_model_affords_any_output() -> None:
     assert affordable_output_tokens(priced(input=0, output=0), input_tokens=10**9, micro_usd=0) is None
+
+
+counts = st.builds(
+    Usage,
+    input_tokens=tokens,
+    output_tokens=tokens,
+    cached_input_tokens=tokens,
+    cache_write_tokens=tokens,
+    reasoning_tokens=tokens,
+)
+lists = st.dictionaries(st.sampled_from(TokenKind), figures)
+
+
+@pytest.mark.parametrize(("tier", "cost"), [("flex", 500), ("batch", 500), ("default", 1000), ("", 1000)])
+def test_an_answer_costs_what_its_tier_costs(tier: str, cost: int) -> None:
+    prices = Prices(priced(input=1_000_000).by_kind, batch=priced(input=500_000))
+    assert cost_of(Usage(input_tokens=1000, service_tier=tier), prices) == cost
+
+
+@pytest.mark.parametrize("tier", ["priority", "scale", "standard", "whatever"])
+def test_a_tier_without_a_list_costs_the_standard_price(tier: str) -> None:
+    prices = Prices(priced(input=1_000_000).by_kind, batch=priced(input=500_000))
+    assert cost_of(Usage(input_tokens=1000, service_tier=tier), prices) == 1000
+
+
+@given(usage=counts, standard=lists, tier=st.sampled_from(["", "flex", "batch", "default", "priority"]))
+def test_a_model_without_batch_prices_costs_the_same_at_every_tier(
+    usage: Usage, standard: dict[str, int], tier: str
+) -> None:
+    plain = cost_of(usage, priced(**standard))
+    usage.service_tier = tier
+    assert cost_of(usage, priced(**standard)) == plain

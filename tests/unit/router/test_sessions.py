@@ -55,9 +55,9 @@ def sessions(shelf: Shelf, routes: RouteTable, times: list[float]) -> Sessions:
     return Sessions(shelf, routes, ttl_s=600, clock=lambda: times[-1])
 
 
-async def note(sessions: Sessions, decider: Decider, prompt: Prompt, **usage: int) -> None:
+async def note(sessions: Sessions, decider: Decider, prompt: Prompt, *, model_calls: int = 1) -> None:
     plan = decider.decide(prompt)
-    counted = Usage(**{"model_calls": 1, "input_tokens": 4_000, **usage})
+    counted = Usage(model_calls=model_calls, input_tokens=4_000)
     completion = Completion(model=plan.models[0].id, usage=counted)
     await sessions.note(prompt, plan, plan.decision, completion, ACME)
 

@@ -1,10 +1,10 @@
 from typing import ClassVar
 
 from services.kit.errors import Internal
+from services.kit.usage import add_usage
 from services.pipeline.domain.configuration import EmbedSettings
 from services.pipeline.domain.embedding import Embedder
 from services.pipeline.domain.stages.work import Outcome, Slot, Work
-from services.pipeline.domain.usage import add_usage
 
 
 class EmbedStage:

@@ -5,10 +5,10 @@ from typing import ClassVar
 from quartet.common.v1 import generation_pb2
 from quartet.router.v1 import router_pb2
 from services.kit.errors import Internal
+from services.kit.usage import add_usage
 from services.pipeline.domain.answer import Answer
 from services.pipeline.domain.configuration import GenerateSettings
 from services.pipeline.domain.stages.work import Outcome, Slot, Work
-from services.pipeline.domain.usage import add_usage
 from services.pipeline.ports import Router
 
 

@@ -7,7 +7,7 @@ import orjson
 
 from quartet.common.v1 import generation_pb2 as pb
 from quartet.common.v1.message_pb2 import ROLE_ASSISTANT, Citation, Extra, Message, Part, Thinking, ToolCall
-from services.router.adapters.provider import MalformedAnswerError
+from services.router.adapters.provider import MalformedAnswerError, read_tier
 from services.router.adapters.remainder import known, pack, remainder
 from services.router.domain.catalogue import Dialect
 
@@ -86,6 +86,7 @@ def _usage(usage: Mapping[str, Any]) -> pb.Usage:
         cached_input_tokens=cached,
         cache_write_tokens=written,
         reasoning_tokens=details.get("thinking_tokens") or 0,
+        service_tier=read_tier(usage.get("service_tier")),
     )
 
 

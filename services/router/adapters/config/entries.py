@@ -19,15 +19,21 @@ class Origin(Strict):
     as_of: str = Field(pattern=r"^20\d\d-\d\d(-\d\d)?$")
 
 
-class PriceLine(Strict):
+class Figures(Strict):
     """Micro-USD for a million tokens, by kind."""
 
-    source: str
     input: MicroUsd | None = None
     output: MicroUsd | None = None
     cached_input: MicroUsd | None = None
     cache_write: MicroUsd | None = None
     reasoning: MicroUsd | None = None
+
+
+class PriceLine(Figures):
+    """Figures of one source; those of `batch` are for answers at the price of batches."""
+
+    source: str
+    batch: Figures = Figures()
 
 
 class Shutdown(Strict):

@@ -162,18 +162,24 @@ def _sites(
 
 
 def _prices(entry: ModelEntry, content: _Models, source: ConfigFile, location: Location) -> Prices:
-    prices: dict[TokenKind, Price] = {}
+    plain: dict[TokenKind, Price] = {}
+    batch: dict[TokenKind, Price] = {}
     for index, line in enumerate(entry.prices):
-        for kind in TokenKind:
-            figure = getattr(line, kind.value)
-            if figure is None:
-                continue
-            if kind in prices:
-                raise source.fault(
-                    (*location, "prices", index, kind.value), f"a second price for {kind.value}"
-                )
-            as_of = content.sources[line.source].as_of
-            prices[kind] = Price(micro_usd_per_mtok=figure, source=line.source, as_of=as_of)
-    if entry.prices and TokenKind.INPUT not in prices:
+        where = (*location, "prices", index)
+        as_of = content.sources[line.source].as_of
+        for figures, prices, place in ((line, plain, where), (line.batch, batch, (*where, "batch"))):
+            for kind in TokenKind:
+                figure = getattr(figures, kind.value)
+                if figure is None:
+                    continue
+                if kind in prices:
+                    raise source.fault((*place, kind.value), f"a second price for {kind.value}")
+                prices[kind] = Price(micro_usd_per_mtok=figure, source=line.source, as_of=as_of)
+    if entry.prices and TokenKind.INPUT not in plain:
         raise source.fault((*location, "prices"), "no price for input")
-    return Prices(prices)
+    listed = Prices(plain)
+    for kind, price in batch.items():
+        # What a call may cost at most is reckoned before anyone knows at which tier it will be served.
+        if price.micro_usd_per_mtok > listed.per_mtok(kind):
+            raise source.fault((*location, "prices"), f"{kind.value} costs more in a batch than alone")
+    return Prices(plain, batch=Prices({**plain, **batch})) if batch else listed

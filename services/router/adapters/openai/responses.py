@@ -7,7 +7,7 @@ import orjson
 
 from quartet.common.v1 import generation_pb2 as pb
 from quartet.common.v1.message_pb2 import ROLE_ASSISTANT, Citation, Message, Part, Thinking, ToolCall
-from services.router.adapters.provider import MalformedAnswerError
+from services.router.adapters.provider import MalformedAnswerError, read_tier
 from services.router.adapters.remainder import known, pack, remainder
 from services.router.domain.catalogue import Dialect
 
@@ -45,7 +45,7 @@ def decode_completion(body: Any) -> pb.Completion:
         return pb.Completion(
             message=message,
             finish_reason=_finish(choice.get("finish_reason"), refused=bool(said.get("refusal"))),
-            usage=decode_usage(body.get("usage")),
+            usage=decode_usage(body.get("usage"), body.get("service_tier")),
             provider_response_id=body.get("id") or "",
             extra=pack(_more(remainder(body, _ANSWER), choice, body.get("usage")), Dialect.OPENAI),
         )
@@ -67,8 +67,8 @@ def _more(
     return answer
 
 
-def decode_usage(usage: Mapping[str, Any] | None) -> pb.Usage:
-    """Counts of tokens; those that a server does not give are 0."""
+def decode_usage(usage: Mapping[str, Any] | None, service_tier: Any = None) -> pb.Usage:
+    """Counts of tokens, those that a server does not give 0, and the tier, which stands beside them."""
     if not usage:
         return pb.Usage()
     read = usage.get("prompt_tokens_details") or {}
@@ -79,6 +79,7 @@ def decode_usage(usage: Mapping[str, Any] | None) -> pb.Usage:
         cached_input_tokens=read.get("cached_tokens") or 0,
         cache_write_tokens=read.get("cache_write_tokens") or 0,
         reasoning_tokens=written.get("reasoning_tokens") or 0,
+        service_tier=read_tier(service_tier),
     )
 
 
@@ -177,7 +178,7 @@ class StreamDecoder:
         try:
             return pb.Completion(
                 finish_reason=_finish(self._finish_reason, refused=_REFUSAL in self._indexes),
-                usage=decode_usage(self._usage),
+                usage=decode_usage(self._usage, self._said.get("service_tier")),
                 provider_response_id=self._id,
                 extra=pack(_more(dict(self._said), self._last, self._usage), Dialect.OPENAI),
             )

@@ -177,6 +177,8 @@ async def _send_headers(context: Context, call: Call) -> None:
     if not call.response_headers:
         return
     sending = asyncio.ensure_future(context.send_initial_metadata(_headers_of(call)))
+    # That a client is gone, whom nobody waits for any more, is no fault to log.
+    sending.add_done_callback(lambda task: task.cancelled() or task.exception())
     try:
         await asyncio.shield(sending)
     except asyncio.CancelledError:

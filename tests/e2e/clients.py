@@ -179,7 +179,8 @@ class Client:
         if self._keys and self.chance.random() < 0.5:
             key, body = self.chance.choice(self._keys)
         else:
-            key, body = f"load-{self._serial}", self.chat(MODEL, stream=self.chance.random() < 0.5)
+            key = f"load-{self.chance.getrandbits(64):x}"
+            body = self.chat(MODEL, stream=self.chance.random() < 0.5)
             self._keys.append((key, body))
         return await self.post("/v1/chat/completions", body, **{"idempotency-key": key})
 

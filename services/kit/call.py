@@ -17,6 +17,7 @@ class Call:
         deadline: Absolute, in seconds of `time.monotonic()`.
         tenant: Whose call it is; empty when nobody was authenticated.
         key_id: The API key it came with; empty when nobody was authenticated.
+        models: The only models that the key may use, by id or alias; None for any.
         metadata: Text metadata by lower-case key: of the request on the server, to be sent on a client.
         response_headers: On the server, what a method sets before its first message becomes initial metadata.
             On a client, kit fills it once the first message or the status is there.
@@ -31,6 +32,7 @@ class Call:
     deadline: float
     tenant: str = ""
     key_id: str = ""
+    models: tuple[str, ...] | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     response_headers: dict[str, str] = field(default_factory=dict)
     keepalive: Message | None = None
@@ -44,11 +46,16 @@ class Call:
         timeout_s: float,
         tenant: str = "",
         key_id: str = "",
+        models: tuple[str, ...] | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> Self:
         """Starts a call that no other call caused: background work, the command line, tests."""
         return cls(
-            deadline=time.monotonic() + timeout_s, tenant=tenant, key_id=key_id, metadata=dict(metadata or {})
+            deadline=time.monotonic() + timeout_s,
+            tenant=tenant,
+            key_id=key_id,
+            models=models,
+            metadata=dict(metadata or {}),
         )
 
     def remaining_s(self) -> float:
@@ -69,12 +76,13 @@ class Call:
             deadline=deadline,
             tenant=self.tenant,
             key_id=self.key_id,
+            models=self.models,
             metadata=dict(metadata) if metadata else {},
         )
 
-    def identified(self, *, tenant: str, key_id: str) -> "Call":
+    def identified(self, *, tenant: str, key_id: str, models: tuple[str, ...] | None = None) -> "Call":
         """The same call once its caller is known; it shares the response headers."""
-        return replace(self, tenant=tenant, key_id=key_id)
+        return replace(self, tenant=tenant, key_id=key_id, models=models)
 
 
 def header_text(value: str) -> str:

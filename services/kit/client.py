@@ -164,6 +164,8 @@ def _metadata(call: Call, trace: tuple[tuple[str, str], ...]) -> tuple[tuple[str
     metadata = (*((key, header_text(value)) for key, value in call.metadata.items()), *trace)
     if call.tenant:
         metadata = (*metadata, (names.TENANT, call.tenant), (names.KEY_ID, call.key_id))
+    if call.models is not None:
+        metadata = (*metadata, (names.MODELS, ",".join(call.models)))
     return metadata
 
 

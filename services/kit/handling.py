@@ -139,6 +139,7 @@ class _Served:
             deadline=time.monotonic() + timeout_s,
             tenant="" if self._public else metadata.get(names.TENANT, ""),
             key_id="" if self._public else metadata.get(names.KEY_ID, ""),
+            models=None if self._public else _read_models(metadata),
             metadata=metadata,
         )
 
@@ -158,6 +159,12 @@ class _Served:
     async def _checked_all(self, requests: AsyncIterator[Message | DecodeError]) -> AsyncIterator[Message]:
         async for request in requests:
             yield self._checked(request)
+
+
+def _read_models(metadata: Mapping[str, str]) -> tuple[str, ...] | None:
+    """The models that the key may use; None where nothing is said of them."""
+    models = metadata.get(names.MODELS)
+    return None if models is None else tuple(models.split(","))
 
 
 def _wished_s(metadata: Mapping[str, str]) -> float | None:

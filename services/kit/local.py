@@ -89,7 +89,13 @@ class _Incoming:
         if self._method is None:
             raise Unimplemented(f"{self._rpc.name} is not offered by this version of the server")
         metadata = {key: header_text(value) for key, value in call.metadata.items()}
-        return Call(deadline=call.deadline, tenant=call.tenant, key_id=call.key_id, metadata=metadata)
+        return Call(
+            deadline=call.deadline,
+            tenant=call.tenant,
+            key_id=call.key_id,
+            models=call.models,
+            metadata=metadata,
+        )
 
     async def _answer(self, request: Any, call: Call) -> Message:
         with start_local_span(self._rpc):

@@ -8,6 +8,7 @@ from typing import Final
 # Metadata between the services, and headers to clients.
 TENANT: Final = "x-quartet-tenant"
 KEY_ID: Final = "x-quartet-key-id"
+MODELS: Final = "x-quartet-models"
 TRACEPARENT: Final = "traceparent"
 TRACESTATE: Final = "tracestate"
 TRACE_ID_HEADER: Final = "x-quartet-trace-id"

@@ -26,6 +26,8 @@ KEEPALIVE_TIMEOUT_S = 10
 MIN_PING_INTERVAL_S = 10
 """Peers that ping more often are sent away."""
 MAX_STREAMS_PER_CONNECTION = 1024
+MAX_METADATA_BYTES = 64 * 1024
+"""Of a request: a key may name 256 models, which go with its calls. Envoy takes 60 KiB of headers."""
 GC_THRESHOLD = 20_000
 """New objects between two collections, Python's own being 700: a call under way holds some hundreds, and
 leaves hardly a cycle behind."""
@@ -121,6 +123,7 @@ def _options(settings: KitSettings) -> list[tuple[str, int]]:
         ("grpc.so_reuseport", int(settings.workers > 1)),
         ("grpc.max_receive_message_length", settings.max_message_bytes),
         ("grpc.max_send_message_length", settings.max_message_bytes),
+        ("grpc.max_metadata_size", MAX_METADATA_BYTES),
         ("grpc.max_concurrent_streams", MAX_STREAMS_PER_CONNECTION),
         ("grpc.max_connection_age_ms", round(settings.max_connection_age_s * 1000)),
         ("grpc.max_connection_age_grace_ms", round(settings.max_connection_age_grace_s * 1000)),

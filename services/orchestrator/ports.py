@@ -55,6 +55,7 @@ class Charge:
 
     Attributes:
         run: As it is stored.
+        models: The only models that its key may use; None for any.
         deadline: When its time is up, in UTC.
         traceparent: The W3C trace context of its start; empty for none.
     """
@@ -64,6 +65,7 @@ class Charge:
     key_id: str
     deadline: datetime
     traceparent: str = ""
+    models: tuple[str, ...] | None = None
 
 
 class Accounts(Protocol):

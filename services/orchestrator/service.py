@@ -122,6 +122,7 @@ class OrchestratorService:
             run=run,
             tenant=call.tenant,
             key_id=call.key_id,
+            models=call.models,
             deadline=datetime.now(UTC) + timedelta(seconds=timeout_s),
             traceparent=dict(inject(trace.get_current_span())).get(names.TRACEPARENT, ""),
         )

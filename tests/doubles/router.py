@@ -24,12 +24,14 @@ class FakeRouter:
     def __init__(self, answer: str | None = None) -> None:
         self.answer = answer
         self.prompts: list[pb.Prompt] = []
+        self.models: list[tuple[str, ...] | None] = []
         self.embedded: list[str] = []
         self.embed_requests: list[pb.EmbedRequest] = []
         self.embed_failures: list[QuartetError] = []
 
     async def generate(self, request: pb.GenerateRequest, call: Call) -> pb.GenerateResponse:
         self.prompts.append(request.prompt)
+        self.models.append(call.models)
         completion = self._completion()
         completion.message.role = message_pb2.ROLE_ASSISTANT
         completion.message.parts.add(text=self._text(request.prompt))
@@ -39,6 +41,7 @@ class FakeRouter:
         self, request: pb.StreamGenerateRequest, call: Call
     ) -> AsyncGenerator[pb.StreamGenerateResponse]:
         self.prompts.append(request.prompt)
+        self.models.append(call.models)
         yield pb.StreamGenerateResponse(
             decision=decision_pb2.Decision(route=request.prompt.target.route, model="fake")
         )

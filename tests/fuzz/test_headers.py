@@ -25,6 +25,7 @@ NAMES = st.sampled_from(
         "x-quartet-timeout-ms",
         "x-quartet-tenant",
         "x-quartet-key-id",
+        "x-quartet-models",
         "x-quartet-trace-id",
         "x-quartet-status",
         "idempotency-key",

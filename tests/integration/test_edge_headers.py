@@ -11,7 +11,7 @@ import pytest_asyncio
 from quartet.gateway.v1 import gateway_pb2
 from tests.integration.edge import CHAT, GENERATE, Edge, frame, hello, run_edge
 
-INTERNAL = ("x-quartet-tenant", "x-quartet-key-id", "x-quartet-status")
+INTERNAL = ("x-quartet-tenant", "x-quartet-key-id", "x-quartet-models", "x-quartet-status")
 ENVOYS = ("x-envoy-retry-on", "x-envoy-max-retries", "x-envoy-upstream-rq-timeout-ms", "x-envoy-internal")
 
 

@@ -62,7 +62,7 @@ class Admission:
         if not key.allows_rpc(rpc):
             message = f"this key may not call {rpc}: its scopes name others; use another key"
             raise PermissionDenied(message, reason="SCOPE_MISSING", metadata={"scope": f"rpc:{rpc}"})
-        identified = call.identified(tenant=key.tenant, key_id=key.id)
+        identified = call.identified(tenant=key.tenant, key_id=key.id, models=key.permitted_models())
         return Caller(call=identified, rpc=rpc, key=key, options=read_options(call.metadata))
 
     async def check_prompt(self, caller: Caller, target: Target, prompt: router_pb2.Prompt) -> None:
@@ -74,6 +74,7 @@ class Admission:
         """
         target.check_scope(caller.key)
         caller.options.fill(prompt)
+        prompt.models_only = caller.key.is_kept_to_models()
         prompt.input_tokens = await self._gauge.gauge(target, prompt, self._limit(caller))
 
     async def count_prompt(self, caller: Caller, target: Target, prompt: router_pb2.Prompt) -> Count:

@@ -216,7 +216,7 @@ class Dispatcher:
 def _aim(prompt: router_pb2.Prompt, target: Target) -> None:
     """Names the target, and keeps a caller's own tools with a model, which alone can call them."""
     prompt.target.CopyFrom(target.for_router() or router_pb2.Target())
-    prompt.models_only = bool(prompt.spec.tools)
+    prompt.models_only = prompt.models_only or bool(prompt.spec.tools)
 
 
 def _named(target: Target, prompt: router_pb2.Prompt) -> decision_pb2.Decision:

@@ -9,7 +9,9 @@ ALL_SCOPES = "*"
 KEYS_SCOPE = "keys"
 TENANTS_SCOPE = "tenants"
 RPCS = "rpc:"
-TARGETS = ("route:", "model:", "collection:")
+ROUTES = "route:"
+MODELS = "model:"
+TARGETS = (ROUTES, MODELS, "collection:")
 PRIORITIES = "priority:"
 
 
@@ -56,8 +58,27 @@ class Identity:
         return ALL_SCOPES not in self.scopes and any(one.startswith(TARGETS) for one in self.scopes)
 
     def allows_target(self, kind: str, name: str) -> bool:
-        """Whether it may use a `route`, `model` or `collection`: any, unless its scopes name some."""
-        return self._allows(f"{kind}:{name}", TARGETS)
+        """Whether it may use a `route`, `model` or `collection`: any, unless its scopes name some.
+
+        Scopes that name models and no route leave every route to it, which is then held to the models.
+        """
+        if self._allows(f"{kind}:{name}", TARGETS):
+            return True
+        return f"{kind}:" == ROUTES and self.is_kept_to_models()
+
+    def permitted_models(self) -> tuple[str, ...] | None:
+        """The models that its scopes name, to which routes, pipelines and runs are held; None for any."""
+        if ALL_SCOPES in self.scopes:
+            return None
+        return (
+            tuple(sorted(one.removeprefix(MODELS) for one in self.scopes if one.startswith(MODELS))) or None
+        )
+
+    def is_kept_to_models(self) -> bool:
+        """Whether its requests end at models whatever a route says: its scopes name some, and no route."""
+        if self.permitted_models() is None:
+            return False
+        return not any(one.startswith(ROUTES) for one in self.scopes)
 
     def names_of(self, kind: str) -> list[str] | None:
         """The `route`s, `model`s or `collection`s that it may use; None for any."""

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from services.gateway.domain.identity import (
     ALL_SCOPES,
     KEYS_SCOPE,
+    MODELS,
     PRIORITIES,
+    ROUTES,
     RPCS,
     TARGETS,
     TENANTS_SCOPE,
@@ -41,7 +43,8 @@ def check_grant(by: Identity, wanted: frozenset[str]) -> None:
     """Raises PermissionDenied when a key with the scopes `wanted` could do what `by` cannot.
 
     Scopes narrow: a key that names no rpc may call every one, so a holder that is held to some rpcs (or to
-    some routes, models and collections) grants only keys that name some of those.
+    some routes, models and collections) grants only keys that name some of those. Among these a key without
+    models uses all that its routes and collections lead to, and one with models and no route every route.
     """
     own = by.scopes
     # An API key with `*` is an operator's, even where who asks is none in spite of it.
@@ -53,6 +56,8 @@ def check_grant(by: Identity, wanted: frozenset[str]) -> None:
             asked = {scope for scope in wanted if scope.startswith(kinds)}
             if allowed:
                 beyond |= (asked or {f"{kind}*" for kind in kinds}) - allowed
+        if not beyond:
+            beyond = _unnamed(own, wanted)
     if beyond:
         excess = ", ".join(sorted(beyond))
         raise PermissionDenied(
@@ -61,6 +66,19 @@ def check_grant(by: Identity, wanted: frozenset[str]) -> None:
             reason="SCOPE_MISSING",
             metadata={"scope": excess},
         )
+
+
+def _unnamed(own: frozenset[str], wanted: frozenset[str]) -> frozenset[str]:
+    """What a key would have because its scopes, of those that the holder has, do not name it."""
+    if _names(own, MODELS) and not _names(wanted, MODELS):
+        return frozenset({f"{MODELS}*"})
+    if _names(own, ROUTES) and _names(wanted, MODELS) and not _names(wanted, ROUTES):
+        return frozenset({f"{ROUTES}*"})
+    return frozenset()
+
+
+def _names(scopes: frozenset[str], kind: str) -> bool:
+    return any(scope.startswith(kind) for scope in scopes)
 
 
 def check_grant_to_other(wanted: frozenset[str]) -> None:

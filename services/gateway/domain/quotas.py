@@ -1,6 +1,7 @@
 """Opens an account for every request that a limit or a budget concerns, and closes it at the end."""
 
 import math
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from quartet.common.v1 import generation_pb2, run_pb2
 from quartet.router.v1 import router_pb2
 from services.gateway.domain.limits import Limits
 from services.gateway.domain.local_buckets import LocalBuckets
-from services.gateway.domain.models import Models
+from services.gateway.domain.models import Listing, Models
 from services.gateway.domain.ratelimit_headers import tell_limits
 from services.kit.accounts.account import (
     DAY_S,
@@ -221,6 +222,7 @@ class Quotas:
         listing = await self._models.listing()
         named = await self._models.find(name) if name else None
         models = [named] if named is not None else listing.models
+        permitted = _find_permitted(caller.key.permitted_models(), listing)
         costs = (
             model.input_micro_usd_per_mtok * input_tokens + model.output_micro_usd_per_mtok * output_tokens
             for model in models
@@ -228,7 +230,7 @@ class Quotas:
             or (
                 model.available
                 and (EMBEDDINGS in model.capabilities) is embeds
-                and caller.key.allows_target("model", model.id)
+                and (permitted is None or model.id in permitted)
             )
         )
         return -(-max(costs, default=0) // 1_000_000)
@@ -248,6 +250,14 @@ class Quotas:
 
 
 _NO_CAPS = Caps()
+
+
+def _find_permitted(names: Sequence[str] | None, listing: Listing) -> set[str] | None:
+    """The ids of the models that serve under these names; None for any."""
+    if names is None:
+        return None
+    now_s = time.time()
+    return {model.id for name in names if (model := listing.find(name, now_s)) is not None}
 
 
 @lru_cache(maxsize=4096)

@@ -70,7 +70,7 @@ def read_ask(
     return Ask(
         slot=Slot(caller.call.tenant, key),
         rpc=caller.rpc,
-        fingerprint=_fingerprint(caller.rpc, target, prompt, streamed=resume is not None),
+        fingerprint=_fingerprint(caller, target, prompt, streamed=resume is not None),
         keep_s=keep_s,
         first=resume.first_event if resume else 0,
     )
@@ -202,14 +202,16 @@ def _read_answer(head: Head, data: bytes) -> Answer:
     )
 
 
-def _fingerprint(rpc: str, target: Target, prompt: router_pb2.Prompt, *, streamed: bool) -> str:
-    """Tells whether two requests ask the same: not how urgently, and not on whose account."""
+def _fingerprint(caller: Caller, target: Target, prompt: router_pb2.Prompt, *, streamed: bool) -> str:
+    """Tells whether two requests ask the same of the same models: not how urgently, nor on whose account."""
     bare = router_pb2.Prompt()
     bare.CopyFrom(prompt)
     for name in ("priority", "input_tokens", "run_id"):
         bare.ClearField(name)
     bare.budget.ClearField("account_id")
-    return _hash((rpc, streamed, target.kind.value, target.name, target.collection), bare)
+    served = (caller.rpc, streamed, target.kind.value, target.name, target.collection)
+    models = caller.call.models
+    return _hash(served if models is None else (*served, *models), bare)
 
 
 def _hash(served: tuple[Any, ...], asked: Message) -> str:

@@ -131,7 +131,7 @@ class Course:
     ) -> Outcome:
         """Makes a move within the run's time, until it is cancelled; a failure becomes its outcome."""
         left_s = (charge.deadline - datetime.now(UTC)).total_seconds()
-        call = Call.root(timeout_s=left_s, tenant=charge.tenant, key_id=charge.key_id)
+        call = Call.root(timeout_s=left_s, tenant=charge.tenant, key_id=charge.key_id, models=charge.models)
         try:
             call.remaining_s()
             return await self._unless_cancelled(charge.run.id, lambda: _persevering(body, call))

@@ -82,7 +82,8 @@ def name_context(prompt: Prompt, plan: Plan, tenant: str) -> str:
 
 def _partition(prompt: Prompt, plan: Plan, tenant: str) -> Iterable[bytes]:
     yield tenant.encode()
-    yield plan.models[0].id.encode()
+    # Another model may answer in the end: who may use other models is given no such answer.
+    yield "\n".join((plan.models[0].id, *sorted(plan.permitted or ()))).encode()
     yield plan.route.name.encode()
     yield plan.route.reasoning_effort.encode()
     yield _canonical_cascade(plan)

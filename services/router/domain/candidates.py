@@ -6,13 +6,15 @@ from datetime import date
 
 from quartet.common.v1 import decision_pb2 as pb
 from quartet.router.v1.router_pb2 import Prompt
-from services.router.domain.catalogue import Catalogue, Model, Providers
+from services.router.domain.catalogue import Capability, Catalogue, Model, Providers
 from services.router.domain.features import Features
 from services.router.domain.fitness import objections
 from services.router.domain.fleet import Fleet
 from services.router.domain.lengths import OutputLengths
 from services.router.domain.prices import estimate_cost
 from services.router.domain.routes import Route
+
+FORBIDDEN = "this key may not use it"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,6 +44,7 @@ class Scales:
         today: Gives the day by which shutdowns are judged.
         fleet: Tells which models are cooling; without one, none is.
         lengths: Tells how long answers will be.
+        permitted: Ids of the models that the key may use; None for any.
     """
 
     def __init__(
@@ -51,12 +54,39 @@ class Scales:
         today: Callable[[], date],
         fleet: Fleet | None,
         lengths: OutputLengths,
+        permitted: frozenset[str] | None = None,
     ) -> None:
         self._catalogue = catalogue
         self._providers = providers
         self._today = today
         self._fleet = fleet
         self._lengths = lengths
+        self.permitted = permitted
+
+    def held_to(self, names: Sequence[str] | None) -> "Scales":
+        """The same for a key that may use the models of these names alone; None for any.
+
+        A name stands for the model that serves under it today.
+        """
+        if names is None:
+            return self
+        known = (self._catalogue.find(name) for name in names if name in self._catalogue)
+        permitted = frozenset(self._catalogue.succeed(model, self._today())[0].id for model in known)
+        return Scales(self._catalogue, self._providers, self._today, self._fleet, self._lengths, permitted)
+
+    def permits(self, model: str) -> bool:
+        """Whether the key may use the model of an id."""
+        return self.permitted is None or model in self.permitted
+
+    def list_permitted(self) -> tuple[str, ...]:
+        """Ids of the writing models that the key may use, where its scopes name some."""
+        return tuple(
+            model.id
+            for model in self._catalogue
+            if self.permitted is not None
+            and model.id in self.permitted
+            and not model.can(Capability.EMBEDDINGS)
+        )
 
     def why_unavailable(self, model: Model) -> str:
         """Why a model could not be called now, whatever the prompt; empty when it could."""
@@ -101,7 +131,11 @@ class Scales:
         return tuple(each.model for each in resting)
 
     def _weigh(self, prompt: Prompt, route: Route, model: Model, features: Features) -> Weighed:
-        rejected = self.why_unavailable(model) or next(objections(model, features), "")
+        rejected = (
+            ("" if self.permits(model.id) else FORBIDDEN)
+            or self.why_unavailable(model)
+            or next(objections(model, features), "")
+        )
         resting = self._fleet.why_resting(model) if self._fleet is not None and not rejected else ""
         expected = self._lengths.predict(route.name, model.id, otherwise=route.expected_output_tokens)
         candidate = pb.Candidate(

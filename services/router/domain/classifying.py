@@ -47,9 +47,9 @@ class Classifying:
 
     async def decide(self, prompt: Prompt, last: Memory | None, call: Call) -> Decided:
         """The plan for a prompt; raises as `Decider.decide`."""
-        asker, used = self._asker, None
+        asker, used, models = self._find_asker(call), None, call.models
         if asker is None:
-            return Decided(prompt=prompt, plan=self._decider.decide(prompt, last))
+            return Decided(prompt=prompt, plan=self._decider.decide(prompt, last, models=models))
         judged = self._decider.judge(prompt)
         text, choice = judged.features.text, self._decider.choose(prompt, judged)
         if text and choice.is_less_sure_than(asker.labelling.below):
@@ -58,13 +58,14 @@ class Classifying:
                 judged.label, used = await asker.ask(model, prompt, text, choice.route.name, call)
         if used is not None:
             prompt = _spend(prompt, used)
-        return Decided(prompt=prompt, plan=self._decider.decide(prompt, last, judged), used=used)
+        plan = self._decider.decide(prompt, last, judged, models=models)
+        return Decided(prompt=prompt, plan=plan, used=used)
 
     def explain(self, prompt: Prompt, last: Memory | None, call: Call) -> pb.Decision:
         """As `Decider.explain`; where a model would be asked, a warning says so, and none is asked."""
-        asker, warning = self._asker, ""
+        asker, warning = self._find_asker(call), ""
         if asker is None:
-            return self._decider.explain(prompt, last)
+            return self._decider.explain(prompt, last, models=call.models)
         judged = self._decider.judge(prompt)
         text, choice = judged.features.text, self._decider.choose(prompt, judged)
         if text and choice.is_less_sure_than(asker.labelling.below):
@@ -74,10 +75,18 @@ class Classifying:
                     f"{model.id} would be asked which route this is, since neither a rule nor the learned "
                     "classifier is sure; what it says is not known beforehand"
                 )
-        decision = self._decider.explain(prompt, last, judged)
+        decision = self._decider.explain(prompt, last, judged, models=call.models)
         if warning:
             decision.warnings.append(warning)
         return decision
+
+    def _find_asker(self, call: Call) -> Asker | None:
+        """Who may be asked on the call's behalf; not even what the model said before counts else."""
+        asker = self._asker
+        if asker is None or call.models is None:
+            return asker
+        model = self._decider.find_ready(asker.labelling.model)
+        return asker if model is not None and self._decider.permits(model, call.models) else None
 
 
 def _spend(prompt: Prompt, used: Usage) -> Prompt:

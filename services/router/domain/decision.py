@@ -24,7 +24,7 @@ from services.router.domain.recognition import (
     choose_named,
     choose_route,
 )
-from services.router.domain.refusal import refuse_named, refuse_route
+from services.router.domain.refusal import refuse_forbidden, refuse_named, refuse_route
 from services.router.domain.routes import RouteTable
 from services.router.domain.rules import AgentHandler, PipelineHandler
 from services.router.domain.staying import NO_SESSION, Memory, Stay, find_stay
@@ -75,28 +75,46 @@ class Decider:
                 return choose_named(self._routes.find(prompt.target.route), prompt.target.route)
         return choose_route(self._routes, judged, models_only=prompt.models_only)
 
-    def decide(self, prompt: Prompt, last: Memory | None = None, judged: Judged | None = None) -> Plan:
+    def decide(
+        self,
+        prompt: Prompt,
+        last: Memory | None = None,
+        judged: Judged | None = None,
+        *,
+        models: Sequence[str] | None = None,
+    ) -> Plan:
         """The plan for a prompt, and for its session's next turn where `last` tells of the one before.
+
+        `models` are the only ones that the key may use, by id or alias; None for any.
 
         Raises:
             NotFound: The named model or route does not exist.
+            PermissionDenied: The key may use none of the models there are to choose from.
             InvalidArgument: No model can serve it: `NO_MODEL_CONFIGURED` when a setting would help,
                 `NO_MODEL_FITS` when the prompt asks for what none can do.
         """
-        plan = self._plan(prompt, judged or self.judge(prompt), last)
+        scales = self._scales.held_to(models)
+        plan = self._plan(prompt, judged or self.judge(prompt), last, scales)
         if plan.decision.HasField("handler"):
             return plan
+        if models is not None and not any(map(scales.permits, plan.asked)):
+            raise refuse_forbidden(plan, models)
         if plan.decision.route:
             raise refuse_route(plan, self._providers)
         named = self._catalogue.find(plan.decision.candidates[0].model)
         raise refuse_named(plan, is_usable=not self.why_unavailable(named))
 
     def explain(
-        self, prompt: Prompt, last: Memory | None = None, judged: Judged | None = None
+        self,
+        prompt: Prompt,
+        last: Memory | None = None,
+        judged: Judged | None = None,
+        *,
+        models: Sequence[str] | None = None,
     ) -> pb.Decision:
         """The decision; where no model can serve, without a handler and with every objection."""
         judged = judged or self.judge(prompt)
-        decision = self._plan(prompt, judged, last).decision
+        decision = self._plan(prompt, judged, last, self._scales.held_to(models)).decision
         if judged.uplift is not None:
             decision.uplift = judged.uplift
         return decision
@@ -108,6 +126,10 @@ class Decider:
     def find_ready(self, name: str) -> Model | None:
         """The model of a name, or its successor; None where it could not be called now."""
         return self._scales.find_ready(name)
+
+    def permits(self, model: Model, models: Sequence[str] | None) -> bool:
+        """Whether a key that may use the models of these names, None for any, may use this one."""
+        return self._scales.held_to(models).permits(model.id)
 
     def find_embedding(self, name: str) -> Model:
         """The embedding model of a name, or the default one for none.
@@ -125,21 +147,29 @@ class Decider:
             raise InvalidArgument(f"{model.id} cannot be used: {reason}", reason="NO_MODEL_CONFIGURED")
         return model
 
-    def _plan(self, prompt: Prompt, judged: Judged, last: Memory | None) -> Plan:
+    def _plan(self, prompt: Prompt, judged: Judged, last: Memory | None, scales: Scales) -> Plan:
         if prompt.target.HasField("model"):
-            return self._plan_named(prompt, judged.features)
+            return self._plan_named(prompt, judged.features, scales)
         choice = self.choose(prompt, judged)
         if choice.rule is not None and choice.rule.handler is not None:
             return _plan_handler(choice, choice.rule.handler, judged.features)
-        return self._plan_route(prompt, choice, judged, last)
+        return self._plan_route(prompt, choice, judged, last, scales)
 
-    def _plan_route(self, prompt: Prompt, choice: Choice, judged: Judged, last: Memory | None) -> Plan:
-        route, features, scales = choice.route, judged.features, self._scales
+    def _plan_route(
+        self, prompt: Prompt, choice: Choice, judged: Judged, last: Memory | None, scales: Scales
+    ) -> Plan:
+        route, features = choice.route, judged.features
         warnings: list[str] = []
         strong = list(scales.weigh(prompt, route, route.candidates, features, warnings))
         cheaper = list(scales.weigh(prompt, route, route.cheaper, features, warnings))
+        if not prompt.target.HasField("route") and not any(
+            scales.permits(each.model.id) for each in (*strong, *cheaper)
+        ):
+            # Nobody named the route: it stands for the need alone, and the key's models for the route's.
+            own = scales.weigh(prompt, route, scales.list_permitted(), features, warnings)
+            strong.extend(sorted(own, key=lambda each: each.candidate.estimated_cost_micro_usd))
         lineup = line_up(route, strong, cheaper, judged, self.calibration)
-        stay = NO_SESSION if last is None else self._find_stay(prompt, choice, lineup, features, last)
+        stay = NO_SESSION if last is None else self._find_stay(prompt, choice, lineup, features, last, scales)
         weighed = lineup.in_order(stay.own)
         models = _able(weighed)
         if not models and route.last_resort and any(each.rests for each in weighed):
@@ -164,17 +194,24 @@ class Decider:
             # What the session settled says nothing of the tiers.
             tiers=None if stay.is_another else tiers,
             drafting=drafting,
+            permitted=scales.permitted,
             site=last.provider if last is not None and stay.own is not None else "",
         )
 
     def _find_stay(
-        self, prompt: Prompt, choice: Choice, lineup: Lineup, features: Features, last: Memory
+        self,
+        prompt: Prompt,
+        choice: Choice,
+        lineup: Lineup,
+        features: Features,
+        last: Memory,
+        scales: Scales,
     ) -> Stay:
         """What becomes of a session's model; a route that the caller named is kept to its own models."""
         route = choice.route
         own = lineup.find(last.model)
         if own is None and not prompt.target.HasField("route") and last.model in self._catalogue:
-            (own,) = self._scales.weigh(prompt, route, (last.model,), features, [])
+            (own,) = scales.weigh(prompt, route, (last.model,), features, [])
         has_policy = route.policy is not None and lineup.tiers is not None
         return find_stay(
             last,
@@ -184,14 +221,20 @@ class Decider:
             is_sure=has_policy or choice.rule_name != BY_DEFAULT,
         )
 
-    def _plan_named(self, prompt: Prompt, features: Features) -> Plan:
+    def _plan_named(self, prompt: Prompt, features: Features, scales: Scales) -> Plan:
         route, warnings = self._routes.named, list[str]()
-        weighed = list(self._scales.weigh(prompt, route, (prompt.target.model,), features, warnings))
-        self._scales.least_resting(weighed, warnings)
+        weighed = list(scales.weigh(prompt, route, (prompt.target.model,), features, warnings))
+        scales.least_resting(weighed, warnings)
         models = _able(weighed)
         choice = choose_named(route, UNKNOWN_INTENT)
         decision = _decide(prompt, choice, models[0] if models else None, weighed, warnings)
-        return Plan(decision=decision, models=models, route=route, input_tokens=features.input_tokens)
+        return Plan(
+            decision=decision,
+            models=models,
+            route=route,
+            input_tokens=features.input_tokens,
+            permitted=scales.permitted,
+        )
 
 
 def _able(weighed: Sequence[Weighed]) -> tuple[Model, ...]:

@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import logging
 import secrets
+import time
 from collections.abc import Awaitable, Callable
 
 from quartet.router.v1.router_pb2 import GenerateRequest, GenerateResponse
@@ -47,7 +48,7 @@ class Once:
             ResourceExhausted: Too many answers are under way.
         """
         tenant, key = call.tenant, request.prompt.idempotency_key
-        fingerprint = _fingerprint(request)
+        fingerprint = _fingerprint(request, call.models)
         poll_s = FIRST_POLL_S
         while True:
             owner = secrets.token_hex(8)
@@ -87,7 +88,8 @@ class Once:
                 reason="TOO_MANY_DETACHED",
                 retry_after_s=1.0,
             )
-        own = Call.root(timeout_s=self._timeout_s, tenant=call.tenant, key_id=call.key_id)
+        own = call.outgoing()
+        own.deadline = time.monotonic() + self._timeout_s
         task = asyncio.create_task(self._make(make, own, key, fingerprint, owner), name="idempotent-answer")
         self._running[call.tenant, key] = task
         task.add_done_callback(lambda done: self._forget(call.tenant, key, done))
@@ -139,11 +141,12 @@ class Once:
         self._store_was_down = error is not None
 
 
-def _fingerprint(request: GenerateRequest) -> str:
-    """Tells whether two requests ask the same; the key itself, priority and run are not part of it."""
+def _fingerprint(request: GenerateRequest, models: tuple[str, ...] | None) -> str:
+    """Tells whether two requests ask the same of the same models; key, priority and run do not count."""
     bare = GenerateRequest()
     bare.CopyFrom(request)
     for name in ("idempotency_key", "priority", "run_id"):
         bare.prompt.ClearField(name)
     bare.prompt.budget.ClearField("account_id")
-    return hashlib.sha256(bare.SerializeToString(deterministic=True)).hexdigest()
+    asked = bare.SerializeToString(deterministic=True)
+    return hashlib.sha256(asked + b"".join(b"\n" + name.encode() for name in models or ())).hexdigest()

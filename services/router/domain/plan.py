@@ -38,6 +38,7 @@ class Plan:
         input_tokens: As counted or estimated.
         tiers: What the route's policies say; None where the route has none, or only one tier can serve.
         drafting: Ids of the models whose answers are checked; empty for none.
+        permitted: Ids of the models that the key may use; None for any.
         superseded: What an earlier answer to the same prompt used; None where there was none.
         overhead: As the ledger's; for a question of the router's own.
         site: The provider that holds the session in its prompt cache, before others where the first model is
@@ -51,10 +52,16 @@ class Plan:
     input_tokens: int
     tiers: Tiers | None = None
     drafting: frozenset[str] = frozenset()
+    permitted: frozenset[str] | None = None
     superseded: Usage | None = None
     overhead: str = ""
     site: str = ""
     course: Course = field(default_factory=Course)
+
+    @property
+    def asked(self) -> tuple[str, ...]:
+        """Ids of all models that were weighed."""
+        return tuple(candidate.model for candidate in self.decision.candidates)
 
     @property
     def due(self) -> str:

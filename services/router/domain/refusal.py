@@ -1,10 +1,29 @@
 """Why no model serves a prompt, as an error that says what would help."""
 
-from services.kit.errors import InvalidArgument
+from collections.abc import Sequence
+
+from services.kit.errors import InvalidArgument, PermissionDenied
 from services.router.domain.catalogue import Providers
 from services.router.domain.plan import Plan
 
 VENDOR_VARIABLES = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL")
+
+
+MAX_NAMED = 10
+"""Models that a message names."""
+
+
+def refuse_forbidden(plan: Plan, models: Sequence[str]) -> PermissionDenied:
+    """The refusal of a key that may use none of the candidates; `models` are those that its scopes name."""
+    named = ", ".join(models[:MAX_NAMED]) + (" and others" if len(models) > MAX_NAMED else "")
+    route = f" of the route {plan.decision.route!r}" if plan.decision.route else ""
+    wanted = ", ".join(f"model:{name}" for name in plan.asked[:MAX_NAMED])
+    return PermissionDenied(
+        f"this key may use none of the models{route}: its scopes name {named}; name one of these, a route "
+        "that has one, or use another key",
+        reason="SCOPE_MISSING",
+        metadata={"scope": wanted},
+    )
 
 
 def refuse_named(plan: Plan, *, is_usable: bool) -> InvalidArgument:
@@ -21,7 +40,8 @@ def refuse_route(plan: Plan, providers: Providers) -> InvalidArgument:
     """The refusal of all models of a route."""
     candidates = plan.decision.candidates
     reasons = "; ".join(f"{candidate.model}: {candidate.rejected_because}" for candidate in candidates)
-    if any(providers[candidate.provider].missing for candidate in candidates):
+    permitted = [each for each in candidates if plan.permitted is None or each.model in plan.permitted]
+    if any(providers[candidate.provider].missing for candidate in permitted):
         return InvalidArgument(
             "no model is configured that can serve this request: "
             f"set one of {', '.join(VENDOR_VARIABLES)} ({reasons})",

@@ -199,6 +199,8 @@ class FakePipeline:
     speaks: bool = True
     """False sends no deltas, as a run that a stage ended."""
     inputs: list[pipeline_pb2.PipelineInput] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+    """Of the runs."""
     pieces: list[pipeline_pb2.IngestDocumentsRequest] = field(default_factory=list)
     searches: list[pipeline_pb2.RetrieveRequest] = field(default_factory=list)
     deleted: list[str] = field(default_factory=list)
@@ -211,6 +213,7 @@ class FakePipeline:
 
     async def run(self, request: pipeline_pb2.RunRequest, call: Call) -> pipeline_pb2.RunResponse:
         self.inputs.append(request.input)
+        self.calls.append(call)
         return pipeline_pb2.RunResponse(completion=_cited(), stages=[stage_pb2.StageReport(stage="retrieve")])
 
     async def stream_run(
@@ -297,6 +300,8 @@ class FakeOrchestrator:
     """Runs every task in one iteration."""
 
     tasks: list[run_pb2.Task] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
+    """Of the tasks."""
     deleted: list[str] = field(default_factory=list)
     collection: str = "docs"
     """Of everything that is asked for by its id."""
@@ -311,6 +316,7 @@ class FakeOrchestrator:
         self, request: orchestrator_pb2.StartRunRequest, call: Call
     ) -> orchestrator_pb2.StartRunResponse:
         self.tasks.append(request.task)
+        self.calls.append(call)
         self.asked.set()
         if self.pause is not None:
             await self.pause.wait()
@@ -351,6 +357,7 @@ class FakeOrchestrator:
         self, request: orchestrator_pb2.StreamExecuteRequest, call: Call
     ) -> AsyncIterator[orchestrator_pb2.StreamExecuteResponse]:
         self.tasks.append(request.task)
+        self.calls.append(call)
         self.keys.append(request.idempotency_key)
         run = run_pb2.Run(
             id="r1",

@@ -62,6 +62,7 @@ class QuotingRouter:
         self.calls: Counter[str] = Counter()
         self.answers: dict[str, str] = {}
         self.prompts: list[router_pb2.Prompt] = []
+        self.models: list[tuple[str, ...] | None] = []
         self.plans: list[str] = []
         self.delay_s = 0.0
         self.has_model = False
@@ -69,11 +70,13 @@ class QuotingRouter:
         self.given_up = asyncio.Event()
 
     async def generate(self, request: router_pb2.GenerateRequest, call: Call) -> router_pb2.GenerateResponse:
+        self.models.append(call.models)
         return router_pb2.GenerateResponse(completion=await self._answer(request.prompt))
 
     async def stream_generate(
         self, request: router_pb2.StreamGenerateRequest, call: Call
     ) -> AsyncGenerator[router_pb2.StreamGenerateResponse, None]:
+        self.models.append(call.models)
         completion = await self._answer(request.prompt)
         for word in completion.message.parts[0].text.split(" "):
             yield router_pb2.StreamGenerateResponse(delta=generation_pb2.Delta(text=f"{word} "))

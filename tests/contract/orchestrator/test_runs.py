@@ -54,6 +54,21 @@ def recorded(events: list[run_pb2.RunEvent]) -> list[run_pb2.RunEvent]:
     return [event for event in events if event.number]
 
 
+@pytest.mark.parametrize("models", [None, ("gpt-6-luna", "local/extractive")])
+async def test_a_run_calls_the_models_of_its_key_alone(
+    open_orchestrator: Open, kind: str, router: QuotingRouter, models: tuple[str, ...] | None
+) -> None:
+    router.has_model = True
+    router.plans = [ONE_RETRIEVAL] * 3
+    own = Call.root(timeout_s=30, tenant="acme", models=models)
+    async with open_orchestrator(kind) as client:
+        request = pb.StreamExecuteRequest(task=task())
+        events = [response.event async for response in client.stream_execute(request, own)]
+    assert events[-1].ended.run.state == run_pb2.RUN_STATE_SUCCEEDED
+    assert len(router.models) >= 2
+    assert set(router.models) == {models}
+
+
 async def test_a_run_plans_acts_and_answers_with_citations(open_orchestrator: Open, kind: str) -> None:
     async with open_orchestrator(kind) as client:
         events = await execute(client, task())

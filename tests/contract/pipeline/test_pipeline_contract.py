@@ -6,6 +6,7 @@ import pytest
 
 from quartet.common.v1 import document_pb2
 from quartet.pipeline.v1 import pipeline_pb2 as pb
+from services.kit.call import Call
 from services.kit.errors import DataLoss, InvalidArgument, NotFound, ResourceExhausted
 from services.kit.testing import KINDS, client_of
 from services.pipeline.wiring import SERVICE
@@ -36,6 +37,21 @@ async def test_every_rpc_is_served_alike_in_process_and_over_grpc(kind: str, dat
         stream = client.stream_run(pb.StreamRunRequest(input=ask("light from the Sun")), make_call())
         events = [event async for event in stream]
         assert events[-1].end.message.parts[0].citations == answer.completion.message.parts[0].citations
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_pipelines_answer_comes_from_the_models_of_the_key(kind: str, database_url: str) -> None:
+    router = FakeRouter()
+    async with (
+        pipeline_object(database_url, router) as service,
+        client_of(kind, SERVICE, service) as client,
+    ):
+        await ingest(client, {"sun.txt": SUN})
+        call = Call.root(timeout_s=60, tenant="acme", models=("gpt-6-luna",))
+        await client.run(pb.RunRequest(input=ask("light from the Sun")), call)
+        async for _ in client.stream_run(pb.StreamRunRequest(input=ask("light from the Sun")), call):
+            pass
+    assert router.models == [("gpt-6-luna",)] * 2
 
 
 @pytest.mark.parametrize("kind", KINDS)

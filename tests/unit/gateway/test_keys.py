@@ -117,6 +117,32 @@ def test_scopes_narrow_what_they_name_and_nothing_else() -> None:
     assert key_with("*", "route:a").allows_target("route", "b")
 
 
+@pytest.mark.parametrize(
+    ("scopes", "routes", "models", "kept"),
+    [
+        ("*", True, None, False),
+        ("* model:m", True, None, False),
+        ("rpc:Generate", True, None, False),
+        ("model:m model:a/b", True, ("a/b", "m"), True),
+        ("model:m collection:docs", True, ("m",), True),
+        ("route:x", False, None, False),
+        ("route:x model:m", False, ("m",), False),
+        ("route:auto model:m", True, ("m",), False),
+        ("collection:docs", False, None, False),
+    ],
+)
+def test_models_that_scopes_name_hold_the_routes_to_them(
+    scopes: str, routes: bool, models: tuple[str, ...] | None, kept: bool
+) -> None:
+    key = key_with(*scopes.split())
+    assert key.allows_target("route", "auto") is routes
+    assert key.permitted_models() == models
+    assert key.is_kept_to_models() is kept
+    if models is not None:
+        assert not key.allows_target("model", "other")
+        assert key.allows_target("collection", "docs") is ("collection:docs" in scopes)
+
+
 async def test_a_found_key_is_looked_up_again_after_its_age() -> None:
     key = key_with("*")
     store, now = Store(key), [0.0]

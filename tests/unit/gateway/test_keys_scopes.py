@@ -70,6 +70,10 @@ def test_another_form_is_refused_with_its_place(scope: str) -> None:
         ("keys", "collection:docs"),
         ("keys route:a route:b", "route:b"),
         ("keys rpc:Generate rpc:CreateKey model:m", "rpc:Generate model:m"),
+        ("keys model:a model:b", "model:b"),
+        ("keys route:a model:m", "route:a model:m"),
+        ("keys model:m collection:docs", "model:m collection:docs"),
+        ("keys route:a collection:docs", "route:a"),
     ],
 )
 def test_a_key_grants_what_it_may_do_or_less(own: str, wanted: str) -> None:
@@ -85,6 +89,12 @@ def test_a_key_grants_what_it_may_do_or_less(own: str, wanted: str) -> None:
         # A key that names no target may use every one.
         ("keys route:a", "keys", "collection:*, model:*, route:*"),
         ("keys route:a", "model:m", "model:m"),
+        # A key that names no model may use all to which its routes and collections lead.
+        ("keys route:a model:m", "route:a", "model:*"),
+        ("keys model:m collection:docs", "collection:docs", "model:*"),
+        # One that names models and no route may use every route.
+        ("keys route:a model:m", "model:m", "route:*"),
+        ("keys model:m", "route:a model:m", "route:a"),
         ("keys rpc:CreateKey", "route:a", "rpc:*"),
         ("keys rpc:CreateKey", "rpc:Generate", "rpc:Generate"),
         ("keys", "tenants", "tenants"),

@@ -111,6 +111,21 @@ async def test_a_key_for_another_request_is_refused(once: Once) -> None:
     assert caught.value.reason == "IDEMPOTENCY_KEY_REUSED"
 
 
+async def test_an_answer_goes_to_no_key_that_may_use_other_models(once: Once) -> None:
+    seen: list[tuple[str, ...] | None] = []
+
+    async def make(call: Call) -> GenerateResponse:
+        seen.append(call.models)
+        return GenerateResponse()
+
+    await once.answer(request(), make, a_call())
+    narrow = Call.root(timeout_s=5, tenant="acme", models=("gpt-6-luna",))
+    with pytest.raises(AlreadyExists):
+        await once.answer(request(), make, narrow)
+    await once.answer(request(key="another"), make, narrow)
+    assert seen == [None, ("gpt-6-luna",)]
+
+
 async def test_a_request_is_the_same_with_and_without_an_account(once: Once) -> None:
     make = Maker()
     make.may_go_on.set()

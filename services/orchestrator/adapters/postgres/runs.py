@@ -73,12 +73,13 @@ class PostgresRuns:
             await self._raise_if_full(connection, charge.tenant)
             await connection.execute(
                 "insert into orchestrator.runs (id, tenant, key_id, idempotency_key, state, run, "
-                "last_event_number, executor, deadline, traceparent, created_at, collection) "
-                "values (%s, %s, %s, %s, %s, %s, 1, %s, %s, %s, %s, %s)",
+                "last_event_number, executor, deadline, traceparent, created_at, collection, models) "
+                "values (%s, %s, %s, %s, %s, %s, 1, %s, %s, %s, %s, %s, %s)",
                 (
                     *(run.id, charge.tenant, charge.key_id, key, run.state, run.SerializeToString()),
                     *(executor, charge.deadline, charge.traceparent, created_at(run)),
                     run.task.collection,
+                    None if charge.models is None else list(charge.models),
                 ),
             )
             await _insert(connection, run.id, 1, Outcome(event=event))
@@ -169,14 +170,21 @@ class PostgresRuns:
         async with self._pool.connection() as connection:
             found = await connection.execute(
                 "update orchestrator.runs set executor = %s where id = %s "
-                "returning run, state, last_event_number, tenant, key_id, deadline, traceparent",
+                "returning run, state, last_event_number, tenant, key_id, deadline, traceparent, models",
                 (executor, run_id),
             )
             row = await found.fetchone()
         if row is None:
             raise _unknown(run_id)
-        tenant, key_id, deadline, traceparent = row[3:]
-        return Charge(run=_run(row), tenant=tenant, key_id=key_id, deadline=deadline, traceparent=traceparent)
+        tenant, key_id, deadline, traceparent, models = row[3:]
+        return Charge(
+            run=_run(row),
+            tenant=tenant,
+            key_id=key_id,
+            deadline=deadline,
+            traceparent=traceparent,
+            models=None if models is None else tuple(models),
+        )
 
     async def recorded(self, run_id: str, number: int) -> Outcome | None:
         async with self._pool.connection() as connection:

@@ -157,12 +157,14 @@ class TestMetadata:
                 seen.append(call)
                 return pb.ListModelsResponse()
 
-        incoming = a_call(tenant="acme", key_id="qk_1", metadata={"x-mine": "stays here"})
+        incoming = a_call(
+            tenant="acme", key_id="qk_1", models=("a", "b/c"), metadata={"x-mine": "stays here"}
+        )
         call = incoming.outgoing(metadata={"x-quartet-session": "s1", "x-odd": "ä\n"})
         async with connect(Service()) as client:
             await client.list_models(pb.ListModelsRequest(), call)
         (served,) = seen
-        assert (served.tenant, served.key_id) == ("acme", "qk_1")
+        assert (served.tenant, served.key_id, served.models) == ("acme", "qk_1", ("a", "b/c"))
         assert served.metadata["x-quartet-session"] == "s1"
         assert served.metadata["x-odd"] == "%C3%A4%0A"
         assert "x-mine" not in served.metadata

@@ -189,9 +189,11 @@ async def test_a_public_contract_does_not_believe_who_a_caller_says_it_is(public
     router.release.set()
     async with serve(Binding(ROUTER, router, public=public)) as server:
         client = remote(ROUTER, server.address)
-        await client.list_models(pb.ListModelsRequest(), Call.root(timeout_s=5, tenant="acme", key_id="qk_1"))
+        claimed = Call.root(timeout_s=5, tenant="acme", key_id="qk_1", models=("a",))
+        await client.list_models(pb.ListModelsRequest(), claimed)
         await client.close()
-    assert router.calls[0].tenant == tenant
+    (call,) = router.calls
+    assert (call.tenant, call.models) == (tenant, None if public else ("a",))
 
 
 async def test_a_call_without_a_deadline_gets_the_servers() -> None:

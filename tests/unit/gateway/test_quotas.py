@@ -78,3 +78,18 @@ async def test_texts_to_embed_reserve_the_price_of_models_that_embed(model: str,
         assert request.budget.account_id == "a"
     await quotas.open(caller, generation_pb2.Budget(), "", input_tokens=1000, output_tokens=0)
     assert [amount.cost_micro_usd for amount in accounts.amounts] == [cost, 10_000]
+
+
+@pytest.mark.parametrize(
+    ("scopes", "cost"),
+    [({"route:auto"}, 10_000), ({"model:writer", "route:auto"}, 10_000), ({"model:other"}, 0)],
+)
+async def test_what_is_reserved_is_the_dearest_model_of_the_key(scopes: set[str], cost: int) -> None:
+    limits = Limits(micro_usd_per_day=10**6)
+    key = Identity(id="k", tenant="acme", scopes=frozenset(scopes), limits=limits)
+    caller = Caller(call=Call.root(timeout_s=5), rpc="Generate", key=key, options=Options())
+    shop: Any = Shop()
+    accounts = Reserved()
+    quotas = Quotas(accounts, Models(shop), QuotaRules())
+    await quotas.open(caller, generation_pb2.Budget(), "", input_tokens=1000, output_tokens=0)
+    assert [amount.cost_micro_usd for amount in accounts.amounts] == [cost]

@@ -1,7 +1,6 @@
 """Answers of a cascade in the cache: a real Redis and PostgreSQL, and the provider double behind."""
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from typing import Any
@@ -15,7 +14,7 @@ from services.kit.call import Call
 from services.router.settings import Settings
 from services.router.wiring import build
 from tests.cascades import CHEAP, STRONG, Heard, configure, hear
-from tests.databases import copy_database, read_rows
+from tests.databases import read_rows
 from tests.doubles.provider import Fault, ProviderDouble, Reply
 
 QUESTION = "What is the capital of France?"
@@ -30,20 +29,11 @@ pytestmark = pytest.mark.parametrize("streamed", [False, True], ids=["whole", "s
 
 
 @pytest_asyncio.fixture(scope="module")
-async def database(database_template: str) -> AsyncIterator[str]:
-    async with copy_database(database_template) as url:
-        yield url
-
-
-@pytest_asyncio.fixture(scope="module")
-async def provider() -> AsyncIterator[ProviderDouble]:
-    async with ProviderDouble() as double:
-        yield double
-
-
-@pytest_asyncio.fixture(scope="module")
 async def routers(
-    provider: ProviderDouble, redis_server: str, database: str, tmp_path_factory: pytest.TempPathFactory
+    provider: ProviderDouble,
+    redis_server: str,
+    module_database: str,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[dict[str, Any]]:
     """Routers with different checks, which share their stores; each test is another tenant."""
     async with AsyncExitStack() as stack:
@@ -53,7 +43,7 @@ async def routers(
                 config_dir=configure(tmp_path_factory.mktemp(name), **cascade),
                 openai_base_url=provider.openai_url,
                 redis_url=redis_server,
-                database_url=database,
+                database_url=module_database,
                 cache_timeout_s=5.0,
                 max_retries=0,
                 breaker_failures=1000,
@@ -62,18 +52,6 @@ async def routers(
             (binding,) = await stack.enter_async_context(build(settings))
             services[name] = binding.service
         yield services
-
-
-@pytest.fixture
-def double(provider: ProviderDouble) -> ProviderDouble:
-    """The provider without memory of other tests."""
-    provider.reset()
-    return provider
-
-
-@pytest.fixture
-def tenant() -> str:
-    return f"tenant-{secrets.token_hex(6)}"
 
 
 async def ask(
@@ -92,9 +70,9 @@ def is_judging(request: Any) -> bool:
 
 
 async def test_an_escalated_answer_is_kept_and_costs_no_call_again(
-    routers: dict[str, Any], double: ProviderDouble, tenant: str, streamed: bool
+    routers: dict[str, Any], reset_provider: ProviderDouble, tenant: str, streamed: bool
 ) -> None:
-    double.script(match=CHEAP, reply=DOUBT, times=None)
+    reset_provider.script(match=CHEAP, reply=DOUBT, times=None)
     service = routers["plain"]
     alone = await ask(service, tenant, streamed=streamed, model=STRONG, cache_control="no-store")
     paid = await ask(service, tenant, streamed=streamed)
@@ -106,13 +84,13 @@ async def test_an_escalated_answer_is_kept_and_costs_no_call_again(
         assert hit.usage.cost_micro_usd == hit.usage.model_calls == 0
         # The answer's own: the draft that was thrown away is no part of it.
         assert hit.usage.input_tokens == alone.usage.input_tokens
-    assert double.calls() == 3
+    assert reset_provider.calls() == 3
 
 
 async def test_a_draft_that_passed_is_kept_without_what_its_judge_used(
-    routers: dict[str, Any], double: ProviderDouble, tenant: str, streamed: bool
+    routers: dict[str, Any], reset_provider: ProviderDouble, tenant: str, streamed: bool
 ) -> None:
-    double.script(match=is_judging, reply=Reply(text="Yes"), times=None)
+    reset_provider.script(match=is_judging, reply=Reply(text="Yes"), times=None)
     service = routers["judged"]
     alone = await ask(service, tenant, streamed=streamed, model=CHEAP, cache_control="no-store")
     paid = await ask(service, tenant, streamed=streamed)
@@ -121,18 +99,18 @@ async def test_a_draft_that_passed_is_kept_without_what_its_judge_used(
     assert paid.usage.cost_micro_usd > alone.usage.cost_micro_usd
     assert (hit.cache, hit.decided, hit.text) == ("exact_hit", CHEAP, paid.text)
     assert hit.usage.input_tokens == alone.usage.input_tokens
-    assert double.calls() == 3
+    assert reset_provider.calls() == 3
 
 
 async def test_savings_count_the_answer_alone(
-    routers: dict[str, Any], double: ProviderDouble, database: str, tenant: str, streamed: bool
+    routers: dict[str, Any], reset_provider: ProviderDouble, module_database: str, tenant: str, streamed: bool
 ) -> None:
-    double.script(match=CHEAP, reply=DOUBT, times=None)
+    reset_provider.script(match=CHEAP, reply=DOUBT, times=None)
     for _ in range(2):
         await ask(routers["plain"], tenant, streamed=streamed)
     async with asyncio.timeout(10):
         while True:
-            rows = await read_rows(database, "select * from router.ledger order by time")
+            rows = await read_rows(module_database, "select * from router.ledger order by time")
             rows = [row for row in rows if row["tenant"] == tenant]
             if len(rows) == 3:
                 break
@@ -159,7 +137,7 @@ async def test_savings_count_the_answer_alone(
 )
 async def test_what_a_failure_had_a_part_in_is_not_kept(
     routers: dict[str, Any],
-    double: ProviderDouble,
+    reset_provider: ProviderDouble,
     tenant: str,
     streamed: bool,
     name: str,
@@ -167,18 +145,18 @@ async def test_what_a_failure_had_a_part_in_is_not_kept(
     reply: Reply | None,
     fault: Fault | None,
 ) -> None:
-    double.script(match=model, reply=reply, fault=fault, times=None)
+    reset_provider.script(match=model, reply=reply, fault=fault, times=None)
     if model == STRONG:
-        double.script(match=CHEAP, reply=DOUBT, times=None)
+        reset_provider.script(match=CHEAP, reply=DOUBT, times=None)
     outcomes = [(await ask(routers[name], tenant, streamed=streamed)).cache for _ in range(2)]
     assert outcomes == ["miss", "miss"]
-    assert double.calls() == 4
+    assert reset_provider.calls() == 4
 
 
 async def test_an_answer_is_given_under_its_own_checks_alone(
-    routers: dict[str, Any], double: ProviderDouble, tenant: str, streamed: bool
+    routers: dict[str, Any], reset_provider: ProviderDouble, tenant: str, streamed: bool
 ) -> None:
-    double.script(match=is_judging, reply=Reply(text="No"), times=None)
+    reset_provider.script(match=is_judging, reply=Reply(text="No"), times=None)
     outcomes = []
     for name in ("plain", "judged", "strict", "plain"):
         heard = await ask(routers[name], tenant, streamed=streamed)
@@ -187,16 +165,16 @@ async def test_an_answer_is_given_under_its_own_checks_alone(
 
 
 async def test_who_shares_an_escalated_answer_pays_for_none_of_its_calls(
-    routers: dict[str, Any], double: ProviderDouble, tenant: str, streamed: bool
+    routers: dict[str, Any], reset_provider: ProviderDouble, tenant: str, streamed: bool
 ) -> None:
-    double.script(match=CHEAP, reply=DOUBT, fault=Fault(delay_s=0.5), times=None)
+    reset_provider.script(match=CHEAP, reply=DOUBT, fault=Fault(delay_s=0.5), times=None)
     service = routers["plain"]
     heard = await asyncio.gather(*(ask(service, tenant, streamed=streamed) for _ in range(3)))
     assert sorted(one.cache for one in heard) == ["coalesced", "coalesced", "miss"]
     assert {one.text for one in heard} == {f"You said: {QUESTION}"}
     paid = next(one for one in heard if one.cache == "miss")
     shared = [one.usage for one in heard if one.cache != "miss"]
-    assert (paid.usage.model_calls, double.calls()) == (2, 2)
+    assert (paid.usage.model_calls, reset_provider.calls()) == (2, 2)
     for usage in shared:
         assert usage.cost_micro_usd == usage.model_calls == 0
         assert usage.input_tokens < paid.usage.input_tokens

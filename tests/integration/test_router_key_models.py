@@ -1,7 +1,6 @@
 """Answers kept or under way, for keys that may use other models: a real Redis behind a router."""
 
 import asyncio
-import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -24,12 +23,6 @@ pytestmark = pytest.mark.parametrize("streamed", [False, True], ids=["whole", "s
 
 
 @pytest_asyncio.fixture(scope="module")
-async def provider() -> AsyncIterator[ProviderDouble]:
-    async with ProviderDouble() as double:
-        yield double
-
-
-@pytest_asyncio.fixture(scope="module")
 async def service(provider: ProviderDouble, redis_server: str) -> AsyncIterator[Any]:
     settings = Settings(
         config_dir=Path(__file__).parents[2] / "config",
@@ -45,18 +38,6 @@ async def service(provider: ProviderDouble, redis_server: str) -> AsyncIterator[
         yield binding.service
 
 
-@pytest.fixture
-def double(provider: ProviderDouble) -> ProviderDouble:
-    """The provider without memory of other tests."""
-    provider.reset()
-    return provider
-
-
-@pytest.fixture
-def tenant() -> str:
-    return f"tenant-{secrets.token_hex(6)}"
-
-
 async def ask(service: Any, tenant: str, models: tuple[str, ...] | None, *, streamed: bool) -> Heard:
     turn = message_pb2.Message(role=message_pb2.ROLE_USER, parts=[message_pb2.Part(text="What is a moon?")])
     prompt = pb.Prompt(messages=[turn], target=pb.Target(route="simple_faq"))
@@ -67,21 +48,21 @@ async def ask(service: Any, tenant: str, models: tuple[str, ...] | None, *, stre
 
 
 async def test_kept_answers_are_for_keys_of_the_same_models(
-    service: Any, double: ProviderDouble, tenant: str, streamed: bool
+    service: Any, reset_provider: ProviderDouble, tenant: str, streamed: bool
 ) -> None:
     asked = [None, (LUNA,), (LUNA, HAIKU), None, (LUNA,), (HAIKU, LUNA)]
     heard = [await ask(service, tenant, models, streamed=streamed) for models in asked]
     assert [each.cache for each in heard] == ["miss"] * 3 + ["exact_hit"] * 3
-    assert double.calls(model=LUNA) == 3
+    assert reset_provider.calls(model=LUNA) == 3
 
 
 async def test_nobody_boards_an_answer_that_may_come_from_a_model_not_theirs(
-    service: Any, double: ProviderDouble, tenant: str, streamed: bool
+    service: Any, reset_provider: ProviderDouble, tenant: str, streamed: bool
 ) -> None:
-    double.script(match=LUNA, fault=Fault(delay_s=0.5, status=500), times=None)
+    reset_provider.script(match=LUNA, fault=Fault(delay_s=0.5, status=500), times=None)
     free = asyncio.create_task(ask(service, tenant, None, streamed=streamed))
-    await double.wait_calls(1)
+    await reset_provider.wait_calls(1)
     with pytest.raises(QuartetError):
         await ask(service, tenant, (LUNA,), streamed=streamed)
     assert (await free).answered == HAIKU
-    assert (double.calls(model=LUNA), double.calls(model=HAIKU)) == (2, 1)
+    assert (reset_provider.calls(model=LUNA), reset_provider.calls(model=HAIKU)) == (2, 1)

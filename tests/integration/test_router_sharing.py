@@ -20,7 +20,7 @@ from services.kit.errors import ResourceExhausted
 from services.router.settings import Settings
 from services.router.wiring import build
 from tests.cascades import CHEAP, STRONG, Heard, configure, hear
-from tests.databases import copy_database, read_rows
+from tests.databases import read_rows
 from tests.doubles.provider import Fault, ProviderDouble, Reply
 
 QUESTION = "What is the capital of France?"
@@ -33,26 +33,17 @@ pytestmark = pytest.mark.parametrize("streamed", [False, True], ids=["whole", "s
 
 
 @pytest_asyncio.fixture(scope="module")
-async def database(database_template: str) -> AsyncIterator[str]:
-    async with copy_database(database_template) as url:
-        yield url
-
-
-@pytest_asyncio.fixture(scope="module")
-async def provider() -> AsyncIterator[ProviderDouble]:
-    async with ProviderDouble() as double:
-        yield double
-
-
-@pytest_asyncio.fixture(scope="module")
 async def service(
-    provider: ProviderDouble, redis_server: str, database: str, tmp_path_factory: pytest.TempPathFactory
+    provider: ProviderDouble,
+    redis_server: str,
+    module_database: str,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> AsyncIterator[Any]:
     settings = Settings(
         config_dir=configure(tmp_path_factory.mktemp("config")),
         openai_base_url=provider.openai_url,
         redis_url=redis_server,
-        database_url=database,
+        database_url=module_database,
         cache_timeout_s=5.0,
         max_retries=1,
         min_retries_per_s=1000,
@@ -61,13 +52,6 @@ async def service(
     )
     async with build(settings) as (binding,):
         yield binding.service
-
-
-@pytest.fixture
-def double(provider: ProviderDouble) -> ProviderDouble:
-    """The provider without memory of other tests."""
-    provider.reset()
-    return provider
 
 
 @dataclass
@@ -117,10 +101,10 @@ class Bank:
 
 
 @pytest_asyncio.fixture
-async def bank(redis_server: str, database: str) -> AsyncIterator[Bank]:
+async def bank(redis_server: str, module_database: str) -> AsyncIterator[Bank]:
     accounts = Accounts(redis_server, ttl_s=60, timeout_s=5.0)
     await accounts.start()
-    yield Bank(accounts=accounts, database=database)
+    yield Bank(accounts=accounts, database=module_database)
     await accounts.shut()
 
 
@@ -166,15 +150,15 @@ def tokens_of(row: dict[str, Any]) -> int:
 
 
 async def test_who_began_it_pays_and_who_shares_it_pays_nothing(
-    client: Client, bank: Bank, double: ProviderDouble
+    client: Client, bank: Bank, reset_provider: ProviderDouble
 ) -> None:
-    double.script(fault=SLOW, times=None)
+    reset_provider.script(fault=SLOW, times=None)
     first, second = await bank.open("a"), await bank.open("b")
     leader = await client.begin("a", first)
-    await double.wait_calls(1)
+    await reset_provider.wait_calls(1)
     follower = await client.begin("b", second)
     paid, shared = await asyncio.gather(leader, follower)
-    assert (paid.cache, shared.cache, double.calls()) == ("miss", "coalesced", 1)
+    assert (paid.cache, shared.cache, reset_provider.calls()) == ("miss", "coalesced", 1)
     assert (shared.usage.cost_micro_usd, shared.usage.model_calls) == (0, 0)
     for account in (first, second):
         await bank.close(account)
@@ -186,12 +170,12 @@ async def test_who_began_it_pays_and_who_shares_it_pays_nothing(
 
 
 async def test_what_was_begun_for_one_who_left_is_settled_on_his_closed_account(
-    client: Client, bank: Bank, double: ProviderDouble
+    client: Client, bank: Bank, reset_provider: ProviderDouble
 ) -> None:
-    double.script(fault=SLOW, times=None)
+    reset_provider.script(fault=SLOW, times=None)
     first, second = await bank.open("a"), await bank.open("b")
     leader = await client.begin("a", first)
-    await double.wait_calls(1)
+    await reset_provider.wait_calls(1)
     follower = await client.begin("b", second)
     await leave(leader)
     # As the gateway does when its client is gone.
@@ -206,12 +190,12 @@ async def test_what_was_begun_for_one_who_left_is_settled_on_his_closed_account(
 
 
 async def test_what_begins_after_he_left_is_paid_for_by_who_is_left(
-    client: Client, bank: Bank, double: ProviderDouble
+    client: Client, bank: Bank, reset_provider: ProviderDouble
 ) -> None:
-    double.script(match=CHEAP, reply=Reply(text="I'm not sure."), fault=SLOW, times=None)
+    reset_provider.script(match=CHEAP, reply=Reply(text="I'm not sure."), fault=SLOW, times=None)
     first, second = await bank.open("a"), await bank.open("b")
     leader = await client.begin("a", first, route="complex")
-    await double.wait_calls(1)
+    await reset_provider.wait_calls(1)
     follower = await client.begin("b", second, route="complex")
     await leave(leader)
     await bank.close(first)
@@ -224,43 +208,43 @@ async def test_what_begins_after_he_left_is_paid_for_by_who_is_left(
 
 
 async def test_one_whose_budget_ends_fails_alone_and_the_others_go_on_together(
-    client: Client, bank: Bank, double: ProviderDouble
+    client: Client, bank: Bank, reset_provider: ProviderDouble
 ) -> None:
     # The first try fails, and his budget has no second one.
-    double.script(fault=Fault(delay_s=0.7, status=500))
+    reset_provider.script(fault=Fault(delay_s=0.7, status=500))
     leader = await client.begin("a", await bank.open("a"), max_model_calls=1)
-    await double.wait_calls(1)
+    await reset_provider.wait_calls(1)
     followers = [await client.begin(key, await bank.open(key)) for key in "bcd"]
-    double.script(fault=SLOW, times=None)
+    reset_provider.script(fault=SLOW, times=None)
     with pytest.raises(ResourceExhausted):
         await leader
     heard = await asyncio.gather(*followers)
     assert {one.text for one in heard} == {ANSWER}
     assert sorted(one.cache for one in heard) == ["coalesced", "coalesced", "miss"]
-    assert double.calls() == 2
+    assert reset_provider.calls() == 2
 
 
 async def test_a_budget_that_cuts_an_answer_short_cuts_nobody_elses(
-    client: Client, bank: Bank, double: ProviderDouble
+    client: Client, bank: Bank, reset_provider: ProviderDouble
 ) -> None:
-    double.script(fault=SLOW, times=None)
+    reset_provider.script(fault=SLOW, times=None)
     poor = await client.begin("a", await bank.open("a"), max_tokens=12)
-    await double.wait_calls(1)
+    await reset_provider.wait_calls(1)
     rich = await client.begin("b", await bank.open("b"))
     cut, whole = await asyncio.gather(poor, rich)
     assert whole.text == ANSWER
     assert len(cut.text) < len(ANSWER)
-    assert (cut.cache, whole.cache, double.calls()) == ("miss", "miss", 2)
+    assert (cut.cache, whole.cache, reset_provider.calls()) == ("miss", "miss", 2)
 
 
 async def test_a_doubtful_answer_is_given_to_him_alone_whose_account_has_no_more(
-    client: Client, bank: Bank, double: ProviderDouble
+    client: Client, bank: Bank, reset_provider: ProviderDouble
 ) -> None:
-    double.script(match=CHEAP, reply=Reply(text="I'm not sure."), fault=SLOW, times=None)
+    reset_provider.script(match=CHEAP, reply=Reply(text="I'm not sure."), fault=SLOW, times=None)
     poor = await client.begin("a", await bank.open("a", Caps(model_calls=1)), route="complex")
-    await double.wait_calls(1)
+    await reset_provider.wait_calls(1)
     rich = await client.begin("b", await bank.open("b"), route="complex")
     doubtful, sure = await asyncio.gather(poor, rich)
     assert (doubtful.answered, sure.answered, sure.cache) == (CHEAP, STRONG, "miss")
     assert "did not pass its check" in doubtful.warnings[-1]
-    assert (double.calls(model=CHEAP), double.calls(model=STRONG)) == (2, 1)
+    assert (reset_provider.calls(model=CHEAP), reset_provider.calls(model=STRONG)) == (2, 1)

@@ -148,5 +148,8 @@ def _fingerprint(request: GenerateRequest, models: tuple[str, ...] | None) -> st
     for name in ("idempotency_key", "priority", "run_id"):
         bare.prompt.ClearField(name)
     bare.prompt.budget.ClearField("account_id")
-    asked = bare.SerializeToString(deterministic=True)
-    return hashlib.sha256(asked + b"".join(b"\n" + name.encode() for name in models or ())).hexdigest()
+    asked = hashlib.sha256(bare.SerializeToString(deterministic=True))
+    if models is not None:
+        # Behind the hash, so that no request's own bytes can stand for the names.
+        asked = hashlib.sha256(asked.digest() + ",".join(models).encode())
+    return asked.hexdigest()

@@ -123,15 +123,13 @@ async def test_without_a_label_the_tables_decide_and_soon_it_is_not_asked_any_mo
 ) -> None:
     double.script(match=NAMER, reply=reply, fault=fault, times=None)
     settings = {"breaker_failures": 3, "breaker_cooldown_s": 600, "breaker_max_cooldown_s": 600}
-    async with serve(settings, timeout_ms=100 if fault and fault.delay_s else 5000, below=0.99) as router:
+    async with serve(settings, timeout_ms=500 if fault and fault.delay_s else 5000, below=0.99) as router:
         without = router._decider.decide(ask(POEM)).decision
         for _ in range(6):
             decision = (await answer(router, ask(POEM))).decision
             assert (decision.route, decision.rule) == (without.route, without.rule)
     assert without.route == "complex"
-    # A question may run out of time before the provider has heard it.
-    heard = double.calls(model=NAMER)
-    assert heard <= 3 if fault and fault.delay_s else heard == 3
+    assert double.calls(model=NAMER) == 3
     assert double.calls(model=COMPLEX) == 6
 
 

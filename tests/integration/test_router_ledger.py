@@ -90,7 +90,7 @@ async def test_a_row_has_the_tier_and_its_cost(
             double.script(reply=Reply(usage=used, service_tier=tier))
             await router.generate(pb.GenerateRequest(prompt=prompt()), call())
     rows = [(row["service_tier"], row["cost_micro_usd"]) for row in await read_ledger(database_url)]
-    assert rows == [("default", 1500), ("flex", 750), ("priority", 1500)]
+    assert rows == [("default", 1500), ("flex", 750), ("priority", 3000)]
 
 
 async def test_a_stream_is_a_row_with_its_route_and_the_cost_of_its_end(

@@ -18,7 +18,7 @@ from services.kit.call import Call
 from services.kit.errors import QuartetError
 from services.router.domain.account import Drawing
 from services.router.domain.adaptation import ModelRequest, adapt
-from services.router.domain.budget import Spending
+from services.router.domain.budget import Spending, expected_tier
 from services.router.domain.fleet import Deployment, Trial
 from services.router.domain.hedging import Leg, race
 from services.router.domain.latency import Hedge
@@ -226,12 +226,15 @@ class _Work:
         self.call = call
         self.attempts = attempts
         self.spending = spending
+        self._tier = expected_tier(prompt.spec)
 
     def prepare(self, deployment: Deployment) -> ModelRequest:
         """The request to a deployment, within the budget; raises BUDGET_EXHAUSTED."""
         plan, prompt, model = self._plan, self._prompt, deployment.model
         limit = min(plan.decision.max_output_tokens, model.max_output_tokens)
-        allowed = self.spending.admit(model, input_tokens=plan.input_tokens, output_tokens=limit)
+        allowed = self.spending.admit(
+            model, input_tokens=plan.input_tokens, output_tokens=limit, service_tier=self._tier
+        )
         purpose = Purpose(
             route=plan.decision.route,
             run_id=prompt.run_id,
@@ -262,7 +265,12 @@ class _Work:
         if not (budget.HasField("max_tokens") or budget.HasField("max_cost_micro_usd")):
             asked = spec.HasField("max_output_tokens")
             output = min(output, spec.max_output_tokens if asked else plan.route.expected_output_tokens)
-        cost = estimate_cost(request.model.prices, input_tokens=plan.input_tokens, output_tokens=output)
+        cost = estimate_cost(
+            request.model.prices,
+            input_tokens=plan.input_tokens,
+            output_tokens=output,
+            service_tier=self._tier,
+        )
         return Amount(tokens=plan.input_tokens + output, cost_micro_usd=cost)
 
     async def admit(self, trial: Trial, request: ModelRequest) -> None:

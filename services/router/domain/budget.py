@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable
 
-from quartet.common.v1.generation_pb2 import Budget, Usage
+from quartet.common.v1.generation_pb2 import Budget, GenerationSpec, Usage
 from services.kit.errors import ResourceExhausted
+from services.router.domain.adaptation import read_object
 from services.router.domain.catalogue import Model
-from services.router.domain.prices import affordable_output_tokens, cost_of
+from services.router.domain.prices import TIERS, Tier, affordable_output_tokens, cost_of
 
 
 class Spending:
@@ -22,8 +23,10 @@ class Spending:
         self._max_calls = budget.max_model_calls if budget.HasField("max_model_calls") else None
         self.model_calls = 0
 
-    def admit(self, model: Model, *, input_tokens: int, output_tokens: int) -> int:
+    def admit(self, model: Model, *, input_tokens: int, output_tokens: int, service_tier: str = "") -> int:
         """Counts a call to the model and returns how many of the output tokens it may write.
+
+        `service_tier` is that of `expected_tier`.
 
         Raises:
             ResourceExhausted: `BUDGET_EXHAUSTED`, naming the bound, when it is zero, or does not even cover
@@ -38,7 +41,10 @@ class Spending:
                 raise _exhausted("max_tokens", self._max_tokens)
         if self._max_cost is not None:
             affordable = affordable_output_tokens(
-                model.prices, input_tokens=input_tokens, micro_usd=self._max_cost
+                model.prices,
+                input_tokens=input_tokens,
+                micro_usd=self._max_cost,
+                service_tier=service_tier,
             )
             if affordable is not None:
                 allowed = min(allowed, affordable)
@@ -59,7 +65,23 @@ class Spending:
         self.model_calls -= 1
 
 
-def covers(budget: Budget, models: Iterable[Model], *, input_tokens: int, output_tokens: int) -> bool:
+def expected_tier(spec: GenerationSpec) -> str:
+    """The tier at whose prices a call is reckoned before its answer tells that at which it was served.
+
+    It is what the request asks for where that is dearer, so that its budget holds; else the usual one, empty.
+
+    Raises:
+        InvalidArgument: `extra_json` is no JSON object.
+    """
+    if '"service_tier"' not in spec.extra_json:
+        return ""
+    asked = read_object(spec.extra_json, "spec.extra_json").get("service_tier")
+    return asked if isinstance(asked, str) and TIERS.get(asked) is Tier.PRIORITY else ""
+
+
+def covers(
+    budget: Budget, models: Iterable[Model], *, input_tokens: int, output_tokens: int, service_tier: str = ""
+) -> bool:
     """Whether the budget cuts no answer short, though all the models were asked, one after the other."""
     if not any(budget.HasField(bound) for bound in ("max_tokens", "max_cost_micro_usd", "max_model_calls")):
         return True
@@ -67,11 +89,14 @@ def covers(budget: Budget, models: Iterable[Model], *, input_tokens: int, output
     for model in models:
         most = min(output_tokens, model.max_output_tokens)
         try:
-            if spending.admit(model, input_tokens=input_tokens, output_tokens=most) < most:
-                return False
+            allowed = spending.admit(
+                model, input_tokens=input_tokens, output_tokens=most, service_tier=service_tier
+            )
         except ResourceExhausted:
             return False
-        used = Usage(input_tokens=input_tokens, output_tokens=most)
+        if allowed < most:
+            return False
+        used = Usage(input_tokens=input_tokens, output_tokens=most, service_tier=service_tier)
         used.cost_micro_usd = cost_of(used, model.prices)
         spending.charge(used)
     return True

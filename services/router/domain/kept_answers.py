@@ -7,7 +7,7 @@ from quartet.common.v1.decision_pb2 import Decision
 from quartet.common.v1.generation_pb2 import Completion, Delta
 from quartet.router.v1.router_pb2 import Prompt
 from services.kit.call import Call
-from services.router.domain.budget import covers
+from services.router.domain.budget import covers, expected_tier
 from services.router.domain.caching import Permission, is_worth_keeping, name_answer, permit
 from services.router.domain.plan import Plan
 from services.router.domain.recording import MAX_BYTES, Recording
@@ -39,6 +39,7 @@ class Request:
             plan.models,
             input_tokens=plan.input_tokens,
             output_tokens=plan.decision.max_output_tokens,
+            service_tier=expected_tier(self.prompt.spec),
         )
 
 

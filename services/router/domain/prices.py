@@ -7,8 +7,22 @@ from enum import StrEnum
 from quartet.common.v1.generation_pb2 import Usage
 
 TOKENS_PER_PRICE = 1_000_000
-BATCH_TIERS = frozenset(("batch", "flex"))
-"""Vendors' words for service at the price of their batches; OpenAI charges flex processing like those."""
+
+
+class Tier(StrEnum):
+    """The tiers of service that have prices of their own in `models.yaml`."""
+
+    BATCH = "batch"
+    PRIORITY = "priority"
+
+
+TIERS: Mapping[str, Tier] = {
+    "batch": Tier.BATCH,
+    "flex": Tier.BATCH,
+    "priority": Tier.PRIORITY,
+    "fast": Tier.PRIORITY,
+}
+"""Vendors' words for them. OpenAI charges flex processing like batches, and takes `fast` for `priority`."""
 
 
 class TokenKind(StrEnum):
@@ -42,18 +56,19 @@ class Prices:
     """A model's prices by kind; a kind without its own costs what the kind that contains it costs.
 
     Attributes:
-        batch: The whole list for answers served at one of `BATCH_TIERS`; None where it is the same.
+        tiers: The whole lists for answers served at tiers whose prices differ.
     """
 
     by_kind: Mapping[TokenKind, Price] = field(default_factory=dict)
-    batch: "Prices | None" = None
+    tiers: Mapping[Tier, "Prices"] = field(default_factory=dict)
 
     def at(self, service_tier: str) -> "Prices":
         """The list by which a provider charges what it served at that tier, in its own word.
 
-        Tiers that have no list here, `priority` among them, are charged by this one.
+        Tiers that have no list of their own are charged by this one.
         """
-        return self.batch if self.batch is not None and service_tier in BATCH_TIERS else self
+        tier = TIERS.get(service_tier)
+        return self if tier is None else self.tiers.get(tier, self)
 
     def per_mtok(self, kind: TokenKind) -> int:
         """Micro-USD for a million tokens of the kind.
@@ -90,8 +105,9 @@ def cost_of(usage: Usage, prices: Prices) -> int:
     )
 
 
-def estimate_cost(prices: Prices, *, input_tokens: int, output_tokens: int) -> int:
+def estimate_cost(prices: Prices, *, input_tokens: int, output_tokens: int, service_tier: str = "") -> int:
     """What a call would cost in micro-USD without any cache, rounded up."""
+    prices = prices.at(service_tier)
     input_cost = input_tokens * prices.per_mtok(TokenKind.INPUT)
     return _whole(input_cost + output_tokens * prices.per_mtok(TokenKind.OUTPUT))
 
@@ -102,11 +118,14 @@ def cached_discount(prices: Prices, cached_tokens: int) -> int:
     return max(0, difference) * cached_tokens // TOKENS_PER_PRICE
 
 
-def affordable_output_tokens(prices: Prices, *, input_tokens: int, micro_usd: int) -> int | None:
+def affordable_output_tokens(
+    prices: Prices, *, input_tokens: int, micro_usd: int, service_tier: str = ""
+) -> int | None:
     """How many output tokens the money buys after the input.
 
     None for any number, negative when the input is too dear.
     """
+    prices = prices.at(service_tier)
     left = micro_usd * TOKENS_PER_PRICE - input_tokens * prices.per_mtok(TokenKind.INPUT)
     if left < 0:
         return -1

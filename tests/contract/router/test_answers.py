@@ -66,10 +66,10 @@ async def test_a_call_costs_what_the_price_list_says(
 @pytest.mark.parametrize(
     ("model", "tier", "cost"),
     [
-        # 600 plain, 400 cached and 50 out: at 1, 0.05 and 5 USD for a million, and at half of it.
+        # 600 plain, 400 cached and 50 out: at 1, 0.05 and 5 USD for a million, at half and at twice of it.
         ("gpt-6.1-terra", "default", 600 + 20 + 250),
         ("gpt-6.1-terra", "flex", 300 + 10 + 125),
-        ("gpt-6.1-terra", "priority", 600 + 20 + 250),
+        ("gpt-6.1-terra", "priority", 1200 + 40 + 500),
         # At 4, 0.20 and 20, and at half of it.
         ("claude-opus-5-5", "standard", 2400 + 80 + 1000),
         ("claude-opus-5-5", "batch", 1200 + 40 + 500),
@@ -227,6 +227,18 @@ async def test_a_budget_of_zero_allows_nothing(
     assert caught.value.reason == "BUDGET_EXHAUSTED"
     assert caught.value.metadata["bound"] == bound
     assert double.calls() == 0
+
+
+@pytest.mark.parametrize(("asked", "most"), [("default", 180), ("priority", 80)])
+async def test_a_budget_goes_by_the_price_of_the_tier_that_is_asked_for(
+    router: Any, double: ProviderDouble, call: Call, ask: Ask, asked: str, most: int
+) -> None:
+    prompt = ask("hi", model="gpt-6-luna")
+    prompt.input_tokens, prompt.spec.max_output_tokens = 100, 500
+    prompt.spec.extra_json, prompt.spec.extra_dialect = f'{{"service_tier":"{asked}"}}', "openai"
+    prompt.budget.max_cost_micro_usd = 100
+    await generate(router, prompt, call)
+    assert double.requests[-1].body["max_completion_tokens"] == most
 
 
 async def test_a_request_is_not_changed_by_serving_it(

@@ -1,8 +1,8 @@
 import pytest
 
-from quartet.common.v1.generation_pb2 import Budget
+from quartet.common.v1.generation_pb2 import Budget, GenerationSpec
 from services.kit.errors import ResourceExhausted
-from services.router.domain.budget import Spending, covers
+from services.router.domain.budget import Spending, covers, expected_tier
 from services.router.domain.catalogue import Catalogue
 
 
@@ -59,3 +59,24 @@ def test_a_budget_covers_all_models_one_after_the_other_or_it_may_cut_short(
 ) -> None:
     luna = catalogue.find("gpt-6-luna")
     assert covers(budget, (luna, luna), input_tokens=100, output_tokens=500) is is_enough
+
+
+@pytest.mark.parametrize(
+    ("extra", "allowed"),
+    [
+        ('{"service_tier":"priority"}', 80),
+        ('{"service_tier":"fast"}', 80),
+        ('{"service_tier":"flex"}', 180),
+        ('{"service_tier":["priority"]}', 180),
+        ('{"user":"service_tier"}', 180),
+        ("", 180),
+    ],
+)
+def test_a_budget_holds_at_the_tier_that_is_asked_for(catalogue: Catalogue, extra: str, allowed: int) -> None:
+    luna, budget = catalogue.find("gpt-6-luna"), Budget(max_cost_micro_usd=100)
+    tier = expected_tier(GenerationSpec(extra_json=extra))
+    admitted = Spending(budget).admit(luna, input_tokens=100, output_tokens=500, service_tier=tier)
+    assert admitted == allowed
+    for output_tokens in (allowed, allowed + 1):
+        enough = covers(budget, (luna,), input_tokens=100, output_tokens=output_tokens, service_tier=tier)
+        assert enough is (output_tokens == allowed)

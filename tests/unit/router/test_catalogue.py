@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from quartet.common.v1.generation_pb2 import Usage
 from services.kit.errors import NotFound
 from services.router.domain.catalogue import Capability, Catalogue, CatalogueError, Dialect, Model
-from services.router.domain.prices import BATCH_TIERS, Prices, TokenKind, cost_of
+from services.router.domain.prices import Prices, Tier, TokenKind, cost_of
 from tests.unit.router.conftest import TODAY
 
 
@@ -48,7 +48,7 @@ def test_a_model_that_will_be_shut_down_is_served_with_a_warning(catalogue: Cata
 def test_every_figure_of_the_shipped_models_has_a_source(catalogue: Catalogue) -> None:
     for entry in catalogue:
         assert TokenKind.INPUT in entry.prices.by_kind, entry.id
-        listed = (entry.prices, entry.prices.batch or entry.prices)
+        listed = (entry.prices, *entry.prices.tiers.values())
         assert all(price.source and price.as_of for prices in listed for price in prices.by_kind.values())
 
 
@@ -62,21 +62,33 @@ def test_every_figure_of_the_shipped_models_has_a_source(catalogue: Catalogue) -
     ),
     data=st.data(),
 )
-def test_no_shipped_model_costs_more_in_a_batch(
+def test_no_shipped_model_costs_more_in_a_batch_or_less_with_priority(
     catalogue: Catalogue, usage: Usage, data: st.DataObject
 ) -> None:
-    entry = data.draw(st.sampled_from([entry for entry in catalogue if entry.prices.batch is not None]))
-    alone = cost_of(usage, entry.prices)
-    usage.service_tier = data.draw(st.sampled_from(sorted(BATCH_TIERS)))
-    assert cost_of(usage, entry.prices) <= alone
+    entry = data.draw(st.sampled_from(list(catalogue)))
+    costs = []
+    for tier in ("batch", "default", "priority"):
+        usage.service_tier = tier
+        costs.append(cost_of(usage, entry.prices))
+    assert costs == sorted(costs)
 
 
 def test_a_batch_costs_half_with_both_vendors_line_ups(catalogue: Catalogue) -> None:
     for name in ("gpt-6-luna", "gpt-6-astra", "claude-haiku-5-5", "claude-opus-5-5"):
         prices = catalogue.find(name).prices
-        assert prices.batch is not None
         for kind in (TokenKind.INPUT, TokenKind.OUTPUT, TokenKind.CACHED_INPUT, TokenKind.CACHE_WRITE):
-            assert 2 * prices.batch.per_mtok(kind) == prices.per_mtok(kind), (name, kind)
+            assert 2 * prices.tiers[Tier.BATCH].per_mtok(kind) == prices.per_mtok(kind), (name, kind)
+
+
+def test_priority_costs_what_the_source_lists(catalogue: Catalogue) -> None:
+    listed = [catalogue.find(name).prices for name in ("gpt-6-luna", "gpt-5.5", "gpt-5-mini", "gpt-4o")]
+    assert [prices.at("priority").per_mtok(TokenKind.INPUT) for prices in listed] == [
+        200_000,
+        12_500_000,
+        450_000,
+        4_250_000,
+    ]
+    assert Tier.PRIORITY not in catalogue.find("gpt-5-nano").prices.tiers
 
 
 def test_the_price_that_the_vendor_s_page_corrects_is_the_page_s(catalogue: Catalogue) -> None:

@@ -102,6 +102,14 @@ LISTED = """\
 """
 
 
+def test_priority_costs_what_is_listed_and_else_what_a_standard_call_does(tmp_path: Path) -> None:
+    lines = LISTED.replace("batch: BATCH", "batch: {input: 50}, priority: {input: 250, cache_write: 300}")
+    prices = read_models(write(tmp_path, MODELS + lines))[0].find("a").prices
+    kinds = (TokenKind.INPUT, TokenKind.CACHED_INPUT, TokenKind.CACHE_WRITE, TokenKind.OUTPUT)
+    assert [prices.at("priority").per_mtok(kind) for kind in kinds] == [250, 10, 300, 400]
+    assert [prices.at("batch").per_mtok(kind) for kind in kinds] == [50, 10, 50, 400]
+
+
 def test_a_batch_costs_what_is_listed_and_else_what_a_single_call_does(tmp_path: Path) -> None:
     text = MODELS + LISTED.replace("BATCH", "{input: 50, output: 200}")
     prices = read_models(write(tmp_path, text))[0].find("a").prices
@@ -113,13 +121,14 @@ def test_a_batch_costs_what_is_listed_and_else_what_a_single_call_does(tmp_path:
 @pytest.mark.parametrize(
     ("batch", "reason"),
     [
-        ("{input: 101}", "input costs more in a batch than alone"),
+        ("{input: 101}", r":13: models\.0\.prices\.1\.batch\.input: input costs more in a batch than alone"),
         ("{reasoning: 401}", "reasoning costs more in a batch than alone"),
         ("{input: 50}}\n      - {source: own, batch: {input: 50}", "a second price for input"),
+        ("{input: 50}, priority: {input: -1}", r"prices\.1\.priority\.input: .*greater than or equal to 0"),
         ("{flex: 50}", "Extra inputs"),
     ],
 )
-def test_batch_prices_that_cannot_be_meant_are_refused(tmp_path: Path, batch: str, reason: str) -> None:
+def test_prices_of_tiers_that_cannot_be_meant_are_refused(tmp_path: Path, batch: str, reason: str) -> None:
     with pytest.raises(SettingsError, match=reason):
         read_models(write(tmp_path, MODELS + LISTED.replace("BATCH", batch)))
 

@@ -9,6 +9,7 @@ from quartet.common.v1.generation_pb2 import Usage
 from services.router.domain.prices import (
     Price,
     Prices,
+    Tier,
     TokenKind,
     affordable_output_tokens,
     cost_of,
@@ -87,20 +88,32 @@ counts = st.builds(
 lists = st.dictionaries(st.sampled_from(TokenKind), figures)
 
 
-@pytest.mark.parametrize(("tier", "cost"), [("flex", 500), ("batch", 500), ("default", 1000), ("", 1000)])
+@pytest.mark.parametrize(
+    ("tier", "cost"),
+    [
+        ("flex", 500),
+        ("batch", 500),
+        ("priority", 2500),
+        ("fast", 2500),
+        ("default", 1000),
+        ("", 1000),
+    ],
+)
 def test_an_answer_costs_what_its_tier_costs(tier: str, cost: int) -> None:
-    prices = Prices(priced(input=1_000_000).by_kind, batch=priced(input=500_000))
+    tiers = {Tier.BATCH: priced(input=500_000), Tier.PRIORITY: priced(input=2_500_000)}
+    prices = Prices(priced(input=1_000_000).by_kind, tiers)
     assert cost_of(Usage(input_tokens=1000, service_tier=tier), prices) == cost
+    assert estimate_cost(prices, input_tokens=1000, output_tokens=0, service_tier=tier) == cost
 
 
 @pytest.mark.parametrize("tier", ["priority", "scale", "standard", "whatever"])
 def test_a_tier_without_a_list_costs_the_standard_price(tier: str) -> None:
-    prices = Prices(priced(input=1_000_000).by_kind, batch=priced(input=500_000))
+    prices = Prices(priced(input=1_000_000).by_kind, {Tier.BATCH: priced(input=500_000)})
     assert cost_of(Usage(input_tokens=1000, service_tier=tier), prices) == 1000
 
 
 @given(usage=counts, standard=lists, tier=st.sampled_from(["", "flex", "batch", "default", "priority"]))
-def test_a_model_without_batch_prices_costs_the_same_at_every_tier(
+def test_a_model_without_prices_for_tiers_costs_the_same_at_every_tier(
     usage: Usage, standard: dict[str, int], tier: str
 ) -> None:
     plain = cost_of(usage, priced(**standard))

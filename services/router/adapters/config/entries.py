@@ -7,6 +7,7 @@ from pydantic import Field
 
 from services.kit.config_file import Strict
 from services.router.domain.catalogue import Balance, Batching, Capability, Sampling, Thinking
+from services.router.domain.prices import Tier
 
 Tokens = Annotated[int, Field(ge=0, le=100_000_000)]
 MicroUsd = Annotated[int, Field(ge=0, strict=True)]
@@ -30,10 +31,15 @@ class Figures(Strict):
 
 
 class PriceLine(Figures):
-    """Figures of one source; those of `batch` are for answers at the price of batches."""
+    """Figures of one source, and those for answers that were served at the tiers of `domain.prices`."""
 
     source: str
     batch: Figures = Figures()
+    priority: Figures = Figures()
+
+    def at(self, tier: Tier) -> Figures:
+        """The figures for a tier."""
+        return self.batch if tier is Tier.BATCH else self.priority
 
 
 class Shutdown(Strict):

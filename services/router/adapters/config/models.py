@@ -14,6 +14,7 @@ from services.router.adapters.config.entries import (
     Origin,
     TraitsEntry,
 )
+from services.router.adapters.config.prices import read_prices
 from services.router.adapters.config.servers import Server
 from services.router.domain.catalogue import (
     LOCAL,
@@ -28,7 +29,6 @@ from services.router.domain.catalogue import (
     Traits,
     VectorCaching,
 )
-from services.router.domain.prices import Price, Prices, TokenKind
 
 DIALECTS: Mapping[str, Dialect] = {
     "openai": Dialect.OPENAI,
@@ -100,7 +100,7 @@ def _model(
         provider=provider,
         dialect=dialect,
         upstream=entry.upstream or entry.id,
-        prices=_prices(entry, content, source, location),
+        prices=read_prices(entry, content.sources, source, location),
         context_window=entry.context_window,
         max_output_tokens=entry.max_output_tokens,
         capabilities=entry.capabilities,
@@ -159,27 +159,3 @@ def _sites(
         )
         for deployment in entry.deployments
     )
-
-
-def _prices(entry: ModelEntry, content: _Models, source: ConfigFile, location: Location) -> Prices:
-    plain: dict[TokenKind, Price] = {}
-    batch: dict[TokenKind, Price] = {}
-    for index, line in enumerate(entry.prices):
-        where = (*location, "prices", index)
-        as_of = content.sources[line.source].as_of
-        for figures, prices, place in ((line, plain, where), (line.batch, batch, (*where, "batch"))):
-            for kind in TokenKind:
-                figure = getattr(figures, kind.value)
-                if figure is None:
-                    continue
-                if kind in prices:
-                    raise source.fault((*place, kind.value), f"a second price for {kind.value}")
-                prices[kind] = Price(micro_usd_per_mtok=figure, source=line.source, as_of=as_of)
-    if entry.prices and TokenKind.INPUT not in plain:
-        raise source.fault((*location, "prices"), "no price for input")
-    listed = Prices(plain)
-    for kind, price in batch.items():
-        # What a call may cost at most is reckoned before anyone knows at which tier it will be served.
-        if price.micro_usd_per_mtok > listed.per_mtok(kind):
-            raise source.fault((*location, "prices"), f"{kind.value} costs more in a batch than alone")
-    return Prices(plain, batch=Prices({**plain, **batch})) if batch else listed

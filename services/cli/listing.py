@@ -7,6 +7,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from rich.console import Console
 
 from quartet.common.v1.document_pb2 import Collection, Document
+from quartet.common.v1.price_pb2 import LongerPrice
 from quartet.common.v1.run_pb2 import Run
 from quartet.gateway.v1.gateway_pb2 import Model, PolicyComparison
 from quartet.gateway.v1.key_pb2 import AuditEntry, Key, UsageRow
@@ -36,13 +37,14 @@ def print_documents(out: Console, documents: Iterable[Document]) -> None:
 
 def print_models(out: Console, models: Iterable[Model]) -> None:
     """Models with their prices, and with why one cannot answer."""
-    columns = ("model", "provider", "$ per million in", "out", "state")
+    columns = ("model", "provider", "$ per million in", "out", "longer prompts", "state")
     rows = (
         (
             one.id,
             one.provider or one.kind,
             usd(one.input_micro_usd_per_mtok) if one.kind == "model" else "",
             usd(one.output_micro_usd_per_mtok) if one.kind == "model" else "",
+            "; ".join(map(_tell_longer, one.longer_prices)),
             "ready" if one.available else one.unavailable_because or "not available",
         )
         for one in models
@@ -167,6 +169,11 @@ def _compared(row: PolicyComparison) -> tuple[str, ...]:
     saved = f"{1 - shadow / live:.1%}" if live else "0.0%"
     disagreement = f"{row.disagreements / max(row.decisions, 1):.1%}"
     return row.route, f"{row.decisions:,}", disagreement, usd(live), usd(shadow), saved
+
+
+def _tell_longer(longer: LongerPrice) -> str:
+    prices = f"{usd(longer.input_micro_usd_per_mtok)} in, {usd(longer.output_micro_usd_per_mtok)} out"
+    return f"above {longer.above_input_tokens:,}: {prices}"
 
 
 def _signed_usd(micro_usd: int) -> str:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, time
 
 from quartet.common.v1.decision_pb2 import Decision
 from quartet.common.v1.generation_pb2 import Delta
+from quartet.common.v1.price_pb2 import LongerPrice
 from quartet.router.v1 import router_pb2 as pb
 from services.kit import telemetry
 from services.kit.call import Call
@@ -20,7 +21,7 @@ from services.router.domain.decision import Decider
 from services.router.domain.decision_log import DecisionLog
 from services.router.domain.once import Once
 from services.router.domain.plan import Plan
-from services.router.domain.prices import TokenKind
+from services.router.domain.prices import Longer, TokenKind
 from services.router.domain.routes import RouteTable
 from services.router.domain.sessions import Sessions
 from services.router.ports import Outcomes, TenantData
@@ -161,6 +162,7 @@ class RouterService:
             input_micro_usd_per_mtok=model.prices.per_mtok(TokenKind.INPUT),
             output_micro_usd_per_mtok=model.prices.per_mtok(TokenKind.OUTPUT),
             cached_input_micro_usd_per_mtok=model.prices.per_mtok(TokenKind.CACHED_INPUT),
+            longer_prices=[_tell_longer(longer) for longer in model.prices.longer],
             successor=model.successor,
             available=not unavailable,
             unavailable_because=unavailable,
@@ -168,3 +170,12 @@ class RouterService:
         if model.shutdown is not None:
             described.shutdown_time.FromDatetime(datetime.combine(model.shutdown, time(), UTC))
         return described
+
+
+def _tell_longer(longer: Longer) -> LongerPrice:
+    return LongerPrice(
+        above_input_tokens=longer.above_tokens,
+        input_micro_usd_per_mtok=longer.prices.per_mtok(TokenKind.INPUT),
+        output_micro_usd_per_mtok=longer.prices.per_mtok(TokenKind.OUTPUT),
+        cached_input_micro_usd_per_mtok=longer.prices.per_mtok(TokenKind.CACHED_INPUT),
+    )

@@ -92,6 +92,7 @@ def _model(model: router_pb2.Model) -> gateway_pb2.Model:
         kind="model",
         aliases=model.aliases,
         capabilities=model.capabilities,
+        longer_prices=model.longer_prices,
         **{name: getattr(model, name) for name in _SAME_FIELDS},
     )
     if model.HasField("shutdown_time"):

@@ -10,7 +10,7 @@ from enum import Enum
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
-from quartet.common.v1 import generation_pb2, run_pb2
+from quartet.common.v1 import generation_pb2, price_pb2, run_pb2
 from quartet.router.v1 import router_pb2
 from services.gateway.domain.limits import Limits
 from services.gateway.domain.local_buckets import LocalBuckets
@@ -224,7 +224,7 @@ class Quotas:
         models = [named] if named is not None else listing.models
         permitted = _find_permitted(caller.key.permitted_models(), listing)
         costs = (
-            model.input_micro_usd_per_mtok * input_tokens + model.output_micro_usd_per_mtok * output_tokens
+            _scaled_cost(model, input_tokens, output_tokens)
             for model in models
             if named is not None
             or (
@@ -250,6 +250,15 @@ class Quotas:
 
 
 _NO_CAPS = Caps()
+
+
+def _scaled_cost(model: router_pb2.Model, input_tokens: int, output_tokens: int) -> int:
+    """Millionths of micro-USD, by the prices of the input's length."""
+    prices: router_pb2.Model | price_pb2.LongerPrice = model
+    for longer in model.longer_prices:
+        if input_tokens > longer.above_input_tokens:
+            prices = longer
+    return prices.input_micro_usd_per_mtok * input_tokens + prices.output_micro_usd_per_mtok * output_tokens
 
 
 def _find_permitted(names: Sequence[str] | None, listing: Listing) -> set[str] | None:

@@ -57,18 +57,27 @@ class Prices:
 
     Attributes:
         tiers: The whole lists for answers served at tiers whose prices differ.
+        longer: The whole lists for requests with a longer input, least tokens first.
     """
 
     by_kind: Mapping[TokenKind, Price] = field(default_factory=dict)
     tiers: Mapping[Tier, "Prices"] = field(default_factory=dict)
+    longer: "tuple[Longer, ...]" = ()
 
-    def at(self, service_tier: str) -> "Prices":
-        """The list by which a provider charges what it served at that tier, in its own word.
+    def of(self, input_tokens: int, service_tier: str = "") -> "Prices":
+        """The list by which a provider charges a whole request.
 
-        Tiers that have no list of their own are charged by this one.
+        Args:
+            input_tokens: Of the request, cached ones included.
+            service_tier: At which it was served, in the provider's word; tiers that have no list of their own
+                are charged like the usual one.
         """
+        prices = self
+        for longer in self.longer:
+            if input_tokens > longer.above_tokens:
+                prices = longer.prices
         tier = TIERS.get(service_tier)
-        return self if tier is None else self.tiers.get(tier, self)
+        return prices if tier is None else prices.tiers.get(tier, prices)
 
     def per_mtok(self, kind: TokenKind) -> int:
         """Micro-USD for a million tokens of the kind.
@@ -84,16 +93,26 @@ class Prices:
     @property
     def are_free(self) -> bool:
         """True when no token costs anything."""
-        return not any(price.micro_usd_per_mtok for price in self.by_kind.values())
+        others = (*self.tiers.values(), *(longer.prices for longer in self.longer))
+        priced = any(price.micro_usd_per_mtok for price in self.by_kind.values())
+        return not priced and all(prices.are_free for prices in others)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Longer:
+    """What all tokens of a request cost, where its input has more than so many."""
+
+    above_tokens: int
+    prices: Prices
 
 
 def cost_of(usage: Usage, prices: Prices) -> int:
-    """The cost of one call at the tier at which it was served, in micro-USD, rounded up to a whole one.
+    """The cost of one call by its length and the tier at which it was served, in whole micro-USD, rounded up.
 
     Counts that contradict are read as the larger.
     """
-    prices = prices.at(usage.service_tier)
     cached, written = usage.cached_input_tokens, usage.cache_write_tokens
+    prices = prices.of(max(usage.input_tokens, cached + written), usage.service_tier)
     plain = max(0, usage.input_tokens - cached - written)
     reasoning = min(usage.reasoning_tokens, usage.output_tokens)
     return _whole(
@@ -107,13 +126,14 @@ def cost_of(usage: Usage, prices: Prices) -> int:
 
 def estimate_cost(prices: Prices, *, input_tokens: int, output_tokens: int, service_tier: str = "") -> int:
     """What a call would cost in micro-USD without any cache, rounded up."""
-    prices = prices.at(service_tier)
+    prices = prices.of(input_tokens, service_tier)
     input_cost = input_tokens * prices.per_mtok(TokenKind.INPUT)
     return _whole(input_cost + output_tokens * prices.per_mtok(TokenKind.OUTPUT))
 
 
-def cached_discount(prices: Prices, cached_tokens: int) -> int:
-    """What is saved, in micro-USD, where so many input tokens are read from the provider's prompt cache."""
+def cached_discount(prices: Prices, *, input_tokens: int, cached_tokens: int) -> int:
+    """What is saved, in micro-USD, where so many of the input tokens come from the prompt cache."""
+    prices = prices.of(input_tokens)
     difference = prices.per_mtok(TokenKind.INPUT) - prices.per_mtok(TokenKind.CACHED_INPUT)
     return max(0, difference) * cached_tokens // TOKENS_PER_PRICE
 
@@ -125,7 +145,7 @@ def affordable_output_tokens(
 
     None for any number, negative when the input is too dear.
     """
-    prices = prices.at(service_tier)
+    prices = prices.of(input_tokens, service_tier)
     left = micro_usd * TOKENS_PER_PRICE - input_tokens * prices.per_mtok(TokenKind.INPUT)
     if left < 0:
         return -1

@@ -114,7 +114,7 @@ def find_stay(last: Memory, own: Weighed | None, lineup: Lineup, *, input_tokens
     tier, chosen = lineup.tier_of(own.model), first_able(lineup.in_order())
     peer = lineup.first_of(tier)
     cached_tokens = min(last.cached_tokens, input_tokens) if own.model.id == last.model else 0
-    discount = cached_discount(own.model.prices, cached_tokens)
+    discount = cached_discount(own.model.prices, input_tokens=input_tokens, cached_tokens=cached_tokens)
     verdict = judge_stay(
         _stand(own, tier),
         discount_micro_usd=discount,

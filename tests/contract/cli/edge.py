@@ -308,6 +308,11 @@ class FakeGateway:
             output_micro_usd_per_mtok=10_000_000,
             unavailable_because="no OPENAI_API_KEY or OPENAI_BASE_URL is set",
         )
+        missing.longer_prices.add(
+            above_input_tokens=272_000,
+            input_micro_usd_per_mtok=2_500_000,
+            output_micro_usd_per_mtok=15_000_000,
+        )
         auto = gateway_pb2.Model(id="auto", kind="auto", available=True)
         return gateway_pb2.ListModelsResponse(models=[auto, ready, missing])
 

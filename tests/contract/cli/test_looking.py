@@ -98,7 +98,7 @@ async def test_models_lists_every_name(edge: Edge) -> None:
     assert rows(result.out)[1:] == [
         ["auto", "auto", "ready"],
         ["local/extractive", "local", "$0.00", "$0.00", "ready"],
-        ["gpt-6-luna", "openai", "$1.25", "$10.00", MISSING],
+        ["gpt-6-luna", "openai", "$1.25", "$10.00", "above 272,000: $2.50 in, $15.00 out", MISSING],
     ]
 
 

@@ -183,6 +183,7 @@ class FakeRouter:
             input_micro_usd_per_mtok=100_000,
             available=True,
         )
+        model.longer_prices.add(above_input_tokens=500, input_micro_usd_per_mtok=200_000)
         model.shutdown_time.FromJsonString("2030-01-14T00:00:00Z")
         return router_pb2.ListModelsResponse(models=[model], routes=["simple_faq"])
 

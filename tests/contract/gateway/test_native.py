@@ -333,6 +333,8 @@ async def test_every_name_is_listed(gateway: Gateway) -> None:
         "agent/docs",
     ]
     assert gateway.pipeline.tenants == ["acme"]
+    (longer,) = response.models[2].longer_prices
+    assert (longer.above_input_tokens, longer.input_micro_usd_per_mtok) == (500, 200_000)
 
 
 async def test_tokens_are_counted_without_a_model_call(gateway: Gateway) -> None:

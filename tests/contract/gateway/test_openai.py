@@ -225,6 +225,9 @@ async def test_models_are_listed_in_the_dialect_that_is_asked_in(gateway: Gatewa
     models = [Model.model_validate(model) for model in found["data"]]
     assert [model.id for model in models][:3] == ["auto", "route/simple_faq", MODEL]
     assert models[2].shutdown_date == "2030-01-14"
+    (longer,) = found["data"][2]["quartet"]["longer_prices"]
+    assert (longer["above_input_tokens"], longer["input_micro_usd_per_mtok"]) == (500, 200_000)
+    assert "longer_prices" not in found["data"][0]["quartet"]
 
     call = gateway.call(anthropic_version="2023-06-01")
     found = value([answer async for answer in client.list_open_ai_models(request, call)])

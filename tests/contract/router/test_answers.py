@@ -88,6 +88,29 @@ async def test_a_call_costs_what_the_tier_costs_at_which_it_was_served(
     assert (whole.service_tier, whole.cost_micro_usd) == (tier, cost)
 
 
+@pytest.mark.parametrize(
+    ("tokens", "tier", "cost"),
+    [
+        # 1 USD for a million, 5 for what is written, and above 272,000 tokens 2 and 7.50, at flex half of it.
+        (272_000, "default", 272_000 + 500),
+        (272_001, "default", 544_002 + 750),
+        (272_001, "flex", 272_001 + 375),
+    ],
+)
+async def test_a_long_prompt_is_reckoned_and_booked_by_the_prices_of_its_length(
+    router: Any, double: ProviderDouble, call: Call, ask: Ask, tokens: int, tier: str, cost: int
+) -> None:
+    usage = Usage(input_tokens=tokens, output_tokens=100)
+    double.script(reply=Reply(text="ok", usage=usage, service_tier=tier), times=None)
+    prompt = ask("hi", model="gpt-6.1-terra", input_tokens=tokens)
+    prompt.spec.max_output_tokens = 1
+    whole = await generate(router, prompt, call)
+    ended = (await stream(router, prompt, call))[-1].end.usage
+    assert whole.completion.usage.cost_micro_usd == ended.cost_micro_usd == cost
+    (candidate,) = whole.decision.candidates
+    assert candidate.estimated_cost_micro_usd == (544_010 if tokens > 272_000 else 272_005)
+
+
 @pytest.mark.parametrize("model", MODELS)
 async def test_parallel_tool_calls_come_and_their_results_go_back(
     router: Any, double: ProviderDouble, call: Call, ask: Ask, model: str
@@ -344,6 +367,10 @@ async def test_models_are_listed_with_what_keeps_them_from_use(
 ) -> None:
     listed = {m.id: m for m in (await router.list_models(pb.ListModelsRequest(), call)).models}
     assert listed["gpt-6-luna"].available
+    (longer,) = listed["gpt-6-luna"].longer_prices
+    assert (longer.above_input_tokens, longer.input_micro_usd_per_mtok) == (272_000, 200_000)
+    assert (longer.output_micro_usd_per_mtok, longer.cached_input_micro_usd_per_mtok) == (750_000, 20_000)
+    assert not listed["claude-opus-5-5"].longer_prices
     assert not listed["claude-sonnet-4-20250514"].available
     assert listed["claude-sonnet-4-20250514"].successor == "claude-sonnet-5-5"
     keyless = {m.id: m for m in (await keyless_router.list_models(pb.ListModelsRequest(), call)).models}

@@ -80,6 +80,36 @@ async def test_texts_to_embed_reserve_the_price_of_models_that_embed(model: str,
     assert [amount.cost_micro_usd for amount in accounts.amounts] == [cost, 10_000]
 
 
+class LongShop:
+    """A router with a model whose prices rise twice with the length of the input."""
+
+    async def list_models(
+        self, request: router_pb2.ListModelsRequest, call: Call
+    ) -> router_pb2.ListModelsResponse:
+        model = router_pb2.Model(
+            id="writer", available=True, input_micro_usd_per_mtok=10**6, output_micro_usd_per_mtok=4 * 10**6
+        )
+        for above, price in ((1000, 2), (5000, 3)):
+            model.longer_prices.add(
+                above_input_tokens=above,
+                input_micro_usd_per_mtok=price * 10**6,
+                output_micro_usd_per_mtok=5 * 10**6,
+            )
+        return router_pb2.ListModelsResponse(models=[model])
+
+
+@pytest.mark.parametrize(("tokens", "cost"), [(1000, 1040), (1001, 2052), (5000, 10_050), (5001, 15_053)])
+async def test_what_is_reserved_goes_by_the_length_of_the_input(tokens: int, cost: int) -> None:
+    key = Identity(id="k", tenant="acme", scopes=frozenset({"*"}), limits=Limits(micro_usd_per_day=10**6))
+    caller = Caller(call=Call.root(timeout_s=5), rpc="Generate", key=key, options=Options())
+    shop: Any = LongShop()
+    accounts = Reserved()
+    quotas = Quotas(accounts, Models(shop), QuotaRules())
+    for named in ("", "writer"):
+        await quotas.open(caller, generation_pb2.Budget(), named, input_tokens=tokens, output_tokens=10)
+    assert [amount.cost_micro_usd for amount in accounts.amounts] == [cost, cost]
+
+
 @pytest.mark.parametrize(
     ("scopes", "cost"),
     [({"route:auto"}, 10_000), ({"model:writer", "route:auto"}, 10_000), ({"model:other"}, 0)],

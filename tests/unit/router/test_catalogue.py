@@ -48,7 +48,8 @@ def test_a_model_that_will_be_shut_down_is_served_with_a_warning(catalogue: Cata
 def test_every_figure_of_the_shipped_models_has_a_source(catalogue: Catalogue) -> None:
     for entry in catalogue:
         assert TokenKind.INPUT in entry.prices.by_kind, entry.id
-        listed = (entry.prices, *entry.prices.tiers.values())
+        lengths = (entry.prices, *(longer.prices for longer in entry.prices.longer))
+        listed = [each for prices in lengths for each in (prices, *prices.tiers.values())]
         assert all(price.source and price.as_of for prices in listed for price in prices.by_kind.values())
 
 
@@ -82,13 +83,31 @@ def test_a_batch_costs_half_with_both_vendors_line_ups(catalogue: Catalogue) -> 
 
 def test_priority_costs_what_the_source_lists(catalogue: Catalogue) -> None:
     listed = [catalogue.find(name).prices for name in ("gpt-6-luna", "gpt-5.5", "gpt-5-mini", "gpt-4o")]
-    assert [prices.at("priority").per_mtok(TokenKind.INPUT) for prices in listed] == [
+    assert [prices.of(1, "priority").per_mtok(TokenKind.INPUT) for prices in listed] == [
         200_000,
         12_500_000,
         450_000,
         4_250_000,
     ]
     assert Tier.PRIORITY not in catalogue.find("gpt-5-nano").prices.tiers
+
+
+@pytest.mark.parametrize(
+    ("name", "above", "shorter", "longer"),
+    [
+        ("gpt-6-luna", 272_000, (100_000, 500_000), (200_000, 750_000)),
+        ("gpt-5.4", 272_000, (2_500_000, 15_000_000), (5_000_000, 22_500_000)),
+        ("claude-haiku-5-5", 100_000, (100_000, 500_000), (500_000, 2_500_000)),
+        ("claude-opus-5-5", 100_000, (4_000_000, 20_000_000), (4_000_000, 20_000_000)),
+    ],
+)
+def test_long_requests_cost_what_the_source_lists(
+    catalogue: Catalogue, name: str, above: int, shorter: tuple[int, int], longer: tuple[int, int]
+) -> None:
+    prices = catalogue.find(name).prices
+    for input_tokens, figures in ((above, shorter), (above + 1, longer)):
+        listed = prices.of(input_tokens)
+        assert (listed.per_mtok(TokenKind.INPUT), listed.per_mtok(TokenKind.OUTPUT)) == figures
 
 
 def test_the_price_that_the_vendor_s_page_corrects_is_the_page_s(catalogue: Catalogue) -> None:

@@ -106,16 +106,16 @@ def test_priority_costs_what_is_listed_and_else_what_a_standard_call_does(tmp_pa
     lines = LISTED.replace("batch: BATCH", "batch: {input: 50}, priority: {input: 250, cache_write: 300}")
     prices = read_models(write(tmp_path, MODELS + lines))[0].find("a").prices
     kinds = (TokenKind.INPUT, TokenKind.CACHED_INPUT, TokenKind.CACHE_WRITE, TokenKind.OUTPUT)
-    assert [prices.at("priority").per_mtok(kind) for kind in kinds] == [250, 10, 300, 400]
-    assert [prices.at("batch").per_mtok(kind) for kind in kinds] == [50, 10, 50, 400]
+    assert [prices.of(1, "priority").per_mtok(kind) for kind in kinds] == [250, 10, 300, 400]
+    assert [prices.of(1, "batch").per_mtok(kind) for kind in kinds] == [50, 10, 50, 400]
 
 
 def test_a_batch_costs_what_is_listed_and_else_what_a_single_call_does(tmp_path: Path) -> None:
     text = MODELS + LISTED.replace("BATCH", "{input: 50, output: 200}")
     prices = read_models(write(tmp_path, text))[0].find("a").prices
     kinds = (TokenKind.INPUT, TokenKind.CACHED_INPUT, TokenKind.OUTPUT, TokenKind.REASONING)
-    assert [prices.at("flex").per_mtok(kind) for kind in kinds] == [50, 10, 200, 200]
-    assert [prices.at("default").per_mtok(kind) for kind in kinds] == [100, 10, 400, 400]
+    assert [prices.of(1, "flex").per_mtok(kind) for kind in kinds] == [50, 10, 200, 200]
+    assert [prices.of(1, "default").per_mtok(kind) for kind in kinds] == [100, 10, 400, 400]
 
 
 @pytest.mark.parametrize(
@@ -131,6 +131,58 @@ def test_a_batch_costs_what_is_listed_and_else_what_a_single_call_does(tmp_path:
 def test_prices_of_tiers_that_cannot_be_meant_are_refused(tmp_path: Path, batch: str, reason: str) -> None:
     with pytest.raises(SettingsError, match=reason):
         read_models(write(tmp_path, MODELS + LISTED.replace("BATCH", batch)))
+
+
+LONGER = """\
+    prices:
+      - {source: own, input: 100, output: 400, cached_input: 10, batch: {input: 50}}
+      - {source: own, above_tokens: 5, input: 200, cached_input: 20}
+      - {source: own, above_tokens: 5, batch: {output: 300}, priority: {input: 500}}
+      - {source: own, above_tokens: 8, output: 900}
+"""
+
+
+def test_a_longer_request_costs_what_is_listed_and_else_what_a_shorter_one_does(tmp_path: Path) -> None:
+    prices = read_models(write(tmp_path, MODELS + LONGER))[0].find("a").prices
+    kinds = (TokenKind.INPUT, TokenKind.CACHED_INPUT, TokenKind.OUTPUT)
+    found = {
+        (tokens, tier): [prices.of(tokens, tier).per_mtok(kind) for kind in kinds]
+        for tokens in (5, 6, 9)
+        for tier in ("default", "batch", "priority")
+    }
+    assert found == {
+        (5, "default"): [100, 10, 400],
+        (5, "batch"): [50, 10, 400],
+        (5, "priority"): [100, 10, 400],
+        (6, "default"): [200, 20, 400],
+        (6, "batch"): [200, 20, 300],
+        (6, "priority"): [500, 20, 400],
+        (9, "default"): [200, 20, 900],
+        (9, "batch"): [200, 20, 900],
+        (9, "priority"): [200, 20, 900],
+    }
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (("tokens: 8", "tokens: 10"), r":15: models\.0\.prices\.3\.above_tokens: .* context window of 10"),
+        (
+            ("tokens: 8", "tokens: 0"),
+            r":15: models\.0\.prices\.3\.above_tokens: .* greater than or equal to 1",
+        ),
+        (("tokens: 8", "tokens: many"), r":15: models\.0\.prices\.3\.above_tokens: .* valid integer"),
+        (("8, output: 900", "5, input: 900"), r":15: models\.0\.prices\.3\.input: a second price for input"),
+        (("output: 300", "output: 401"), r":14: .*\.prices\.2\.batch\.output: output costs more in a batch"),
+        (("own, input: 100, ", "own, "), r"models\.0\.prices: no price for input"),
+    ],
+)
+def test_prices_by_length_that_cannot_be_meant_are_refused(
+    tmp_path: Path, change: tuple[str, str], reason: str
+) -> None:
+    assert change[0] in LONGER
+    with pytest.raises(SettingsError, match=reason):
+        read_models(write(tmp_path, MODELS + LONGER.replace(*change)))
 
 
 def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:

@@ -7,11 +7,13 @@ from hypothesis import strategies as st
 
 from quartet.common.v1.generation_pb2 import Usage
 from services.router.domain.prices import (
+    Longer,
     Price,
     Prices,
     Tier,
     TokenKind,
     affordable_output_tokens,
+    cached_discount,
     cost_of,
     estimate_cost,
 )
@@ -119,3 +121,69 @@ def test_a_model_without_prices_for_tiers_costs_the_same_at_every_tier(
     plain = cost_of(usage, priced(**standard))
     usage.service_tier = tier
     assert cost_of(usage, priced(**standard)) == plain
+
+
+LONGER = Prices(
+    priced(input=1_000_000, output=4_000_000, cached_input=100_000).by_kind,
+    {Tier.BATCH: priced(input=500_000, output=2_000_000)},
+    (
+        Longer(
+            above_tokens=1000,
+            prices=Prices(
+                priced(input=2_000_000, output=6_000_000, cached_input=200_000).by_kind,
+                {Tier.PRIORITY: priced(input=5_000_000)},
+            ),
+        ),
+        Longer(above_tokens=5000, prices=priced(input=3_000_000, output=6_000_000)),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("usage", "cost"),
+    [
+        (Usage(input_tokens=1000, output_tokens=10), 1000 + 40),
+        (Usage(input_tokens=1001, output_tokens=10), 2002 + 60),
+        (Usage(input_tokens=5000), 10_000),
+        (Usage(input_tokens=5001), 15_003),
+        # What is read from the cache counts for the length.
+        (Usage(input_tokens=1001, cached_input_tokens=1000), 2 + 200),
+        (Usage(input_tokens=5, cached_input_tokens=1001), 201),
+        (Usage(input_tokens=1000, service_tier="flex"), 500),
+        (Usage(input_tokens=1001, service_tier="flex"), 2002),
+        (Usage(input_tokens=1001, service_tier="priority"), 5005),
+        (Usage(input_tokens=1000, service_tier="priority"), 1000),
+    ],
+    ids=lambda value: str(value).replace("\n", " "),
+)
+def test_the_length_of_the_input_decides_what_all_tokens_cost(usage: Usage, cost: int) -> None:
+    assert cost_of(usage, LONGER) == cost
+
+
+@given(input_tokens=st.integers(0, 7000), output_tokens=st.integers(0, 10_000))
+def test_an_estimate_is_the_cost_of_what_it_foresees(input_tokens: int, output_tokens: int) -> None:
+    estimate = estimate_cost(LONGER, input_tokens=input_tokens, output_tokens=output_tokens)
+    assert cost_of(Usage(input_tokens=input_tokens, output_tokens=output_tokens), LONGER) == estimate
+
+
+@given(input_tokens=st.integers(0, 7000), micro_usd=st.integers(0, 100_000))
+def test_what_is_affordable_goes_by_the_length_of_the_input(input_tokens: int, micro_usd: int) -> None:
+    affordable = affordable_output_tokens(LONGER, input_tokens=input_tokens, micro_usd=micro_usd)
+    assert affordable is not None
+    costs = [
+        estimate_cost(LONGER, input_tokens=input_tokens, output_tokens=max(0, affordable + more))
+        for more in (0, 1)
+    ]
+    assert [cost <= micro_usd for cost in costs] == [affordable >= 0, False]
+
+
+@pytest.mark.parametrize(("input_tokens", "saved"), [(1000, 900), (1001, 1800), (5001, 0)])
+def test_the_prompt_cache_saves_what_the_length_makes_it_worth(input_tokens: int, saved: int) -> None:
+    assert cached_discount(LONGER, input_tokens=input_tokens, cached_tokens=1000) == saved
+
+
+def test_a_model_is_free_when_no_length_and_no_tier_costs_anything() -> None:
+    free, dear = priced(input=0), priced(input=1)
+    assert Prices(free.by_kind, {Tier.BATCH: free}, (Longer(above_tokens=1, prices=free),)).are_free
+    assert not Prices(free.by_kind, {Tier.PRIORITY: dear}).are_free
+    assert not Prices(free.by_kind, {}, (Longer(above_tokens=1, prices=dear),)).are_free

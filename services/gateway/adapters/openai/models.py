@@ -1,6 +1,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
+from quartet.common.v1.price_pb2 import LongerPrice
 from quartet.gateway.v1 import gateway_pb2
 
 RELEASED = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp())
@@ -18,6 +19,7 @@ _FACTS = (
     "available",
     "unavailable_because",
 )
+_LONGER_FACTS = tuple(field.name for field in LongerPrice.DESCRIPTOR.fields)
 
 
 def write_model(model: gateway_pb2.Model) -> dict[str, Any]:
@@ -29,6 +31,10 @@ def write_model(model: gateway_pb2.Model) -> dict[str, Any]:
         "owned_by": model.provider or "quartet",
         "quartet": {name: _plain(getattr(model, name)) for name in _FACTS},
     }
+    if model.longer_prices:
+        written["quartet"]["longer_prices"] = [
+            {name: getattr(longer, name) for name in _LONGER_FACTS} for longer in model.longer_prices
+        ]
     if model.HasField("shutdown_time"):
         written["shutdown_date"] = model.shutdown_time.ToDatetime(UTC).date().isoformat()
     return written

@@ -31,9 +31,13 @@ class Figures(Strict):
 
 
 class PriceLine(Figures):
-    """Figures of one source, and those for answers that were served at the tiers of `domain.prices`."""
+    """Figures of one source, and those for answers that were served at the tiers of `domain.prices`.
+
+    With `above_tokens` they are those of requests whose input is longer.
+    """
 
     source: str
+    above_tokens: int = Field(0, ge=1, le=100_000_000)
     batch: Figures = Figures()
     priority: Figures = Figures()
 

@@ -31,13 +31,3 @@ def read_extra(extra: message_pb2.Extra, dialect: str) -> dict[str, Any]:
         return {}
     value = orjson.loads(extra.json)
     return value if isinstance(value, dict) else {}
-
-
-def lay_over(written: dict[str, Any], more: dict[str, Any]) -> None:
-    """Adds members, at all depths; they replace what stands there."""
-    for name, value in more.items():
-        there = written.get(name)
-        if isinstance(value, dict) and isinstance(there, dict):
-            lay_over(there, value)
-        else:
-            written[name] = value

@@ -8,6 +8,7 @@ import orjson
 from quartet.common.v1.generation_pb2 import GenerationSpec
 from quartet.common.v1.message_pb2 import Extra
 from services.kit.errors import InvalidArgument
+from services.kit.members import lay_over
 from services.router.domain.adaptation import read_object
 from services.router.domain.catalogue import Dialect
 
@@ -25,7 +26,7 @@ def add_extra(written: dict[str, Any], extra: Extra, dialect: Dialect) -> dict[s
     more = read_object(extra.json, "extra.json")
     if "type" in more:
         return more
-    _lay_over(written, more)
+    lay_over(written, more)
     return written
 
 
@@ -54,15 +55,6 @@ def encode_body(body: dict[str, Any]) -> bytes:
     except orjson.JSONEncodeError:
         message = "the request is nested too deep, in a schema or in a tool's arguments: 240 levels are safe"
         raise InvalidArgument(message, reason="INVALID_REQUEST") from None
-
-
-def _lay_over(written: dict[str, Any], more: dict[str, Any]) -> None:
-    for name, value in more.items():
-        there = written.get(name)
-        if isinstance(value, dict) and isinstance(there, dict):
-            _lay_over(there, value)
-        else:
-            written[name] = value
 
 
 def _add(written: dict[str, Any], more: dict[str, Any]) -> None:

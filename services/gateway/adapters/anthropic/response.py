@@ -6,9 +6,10 @@ from typing import Any
 import orjson
 
 from quartet.common.v1 import generation_pb2, message_pb2
-from services.gateway.adapters.extras import ANTHROPIC, lay_over, read_extra
+from services.gateway.adapters.extras import ANTHROPIC, read_extra
 from services.gateway.domain.dispatch import Answer
 from services.gateway.domain.headers import facts
+from services.kit.members import lay_over
 
 STOP_REASONS: Mapping[generation_pb2.FinishReason.ValueType, str] = {
     generation_pb2.FINISH_REASON_LENGTH: "max_tokens",

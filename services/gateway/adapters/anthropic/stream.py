@@ -12,10 +12,11 @@ from services.gateway.adapters.anthropic.response import (
     write_stop,
     write_usage,
 )
-from services.gateway.adapters.extras import ANTHROPIC, lay_over, read_extra
+from services.gateway.adapters.extras import ANTHROPIC, read_extra
 from services.gateway.domain.dispatch import Event
 from services.gateway.domain.ending import interleaved
 from services.gateway.domain.headers import Head, facts
+from services.kit.members import lay_over
 
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'
 _STOP = b'event: message_stop\ndata: {"type":"message_stop"}\n\n'

@@ -4,9 +4,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from quartet.common.v1 import generation_pb2, message_pb2
-from services.gateway.adapters.extras import OPENAI, lay_over, read_extra
+from services.gateway.adapters.extras import OPENAI, read_extra
 from services.gateway.domain.dispatch import Answer
 from services.gateway.domain.headers import facts
+from services.kit.members import lay_over
 
 FINISH_REASONS: Mapping[generation_pb2.FinishReason.ValueType, str] = {
     generation_pb2.FINISH_REASON_LENGTH: "length",

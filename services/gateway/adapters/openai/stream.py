@@ -5,7 +5,6 @@ from typing import Any
 import orjson
 
 from quartet.common.v1 import decision_pb2, generation_pb2, message_pb2
-from services.gateway.adapters.extras import lay_over
 from services.gateway.adapters.openai.response import (
     FINISH_REASONS,
     citations_of,
@@ -18,6 +17,7 @@ from services.gateway.adapters.openai.response import (
 )
 from services.gateway.domain.dispatch import Event
 from services.gateway.domain.headers import Head, facts
+from services.kit.members import lay_over
 
 DONE = b"data: [DONE]\n\n"
 

@@ -6,9 +6,6 @@ from services.kit.errors import InvalidArgument, PermissionDenied
 from services.router.domain.catalogue import Providers
 from services.router.domain.plan import Plan
 
-VENDOR_VARIABLES = ("OPENAI_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL")
-
-
 MAX_NAMED = 10
 """Models that a message names."""
 
@@ -41,12 +38,14 @@ def refuse_route(plan: Plan, providers: Providers) -> InvalidArgument:
     candidates = plan.decision.candidates
     reasons = "; ".join(f"{candidate.model}: {candidate.rejected_because}" for candidate in candidates)
     permitted = [each for each in candidates if plan.permitted is None or each.model in plan.permitted]
-    if any(providers[candidate.provider].missing for candidate in permitted):
+    missing = [name for candidate in permitted for name in providers[candidate.provider].missing]
+    if missing:
+        variables = list(dict.fromkeys(missing))
         return InvalidArgument(
             "no model is configured that can serve this request: "
-            f"set one of {', '.join(VENDOR_VARIABLES)} ({reasons})",
+            f"set one of {', '.join(variables)} ({reasons})",
             reason="NO_MODEL_CONFIGURED",
-            metadata={"variables": ",".join(VENDOR_VARIABLES)},
+            metadata={"variables": ",".join(variables)},
         )
     return InvalidArgument(
         f"no model of the route can serve this request: {reasons}",

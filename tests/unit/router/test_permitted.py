@@ -84,6 +84,25 @@ def test_a_permitted_model_that_cannot_serve_says_why(decider: Decide, ask: Ask)
     assert caught.value.reason == "NO_MODEL_FITS"
 
 
+@pytest.mark.parametrize(
+    ("models", "variables"),
+    [
+        (None, ["OPENAI_API_KEY", "OPENAI_BASE_URL", "ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"]),
+        ([LUNA], ["OPENAI_API_KEY", "OPENAI_BASE_URL"]),
+        ([HAIKU, SOL], ["ANTHROPIC_API_KEY", "ANTHROPIC_BASE_URL"]),
+    ],
+)
+@pytest.mark.parametrize("route", ["", "simple_faq"])
+def test_only_variables_that_would_help_the_key_are_named(
+    decider: Decide, ask: Ask, models: list[str] | None, variables: list[str], route: str
+) -> None:
+    with pytest.raises(InvalidArgument) as caught:
+        decider(openai=False, anthropic=False).decide(ask("hi", route=route), models=models)
+    assert caught.value.reason == "NO_MODEL_CONFIGURED"
+    assert caught.value.metadata == {"variables": ",".join(variables)}
+    assert f"set one of {', '.join(variables)} (" in caught.value.message
+
+
 def test_scopes_name_models_by_alias_and_their_successors(decider: Decide, ask: Ask) -> None:
     alias = "claude-haiku-4-5-20251001"
     assert decider().decide(ask(CODE), models=[alias]).decision.model == "claude-haiku-4-5"

@@ -37,7 +37,7 @@ setup: .venv/.ready gen/.ready $(ARTIFACTS)/.ready ## Sets everything up without
 
 .PHONY: run
 run: setup ## Starts the whole suite: PostgreSQL, Redis, four services, Envoy
-	exec $(BIN)/quartet up --with-parent
+	exec $(BIN)/quartet up --with-parent $$PPID
 
 .PHONY: test
 test: setup ## Runs all tests, against real parts; needs no network and no key; ARGS="-n 0" in one process

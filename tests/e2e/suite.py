@@ -108,7 +108,7 @@ async def run_up(home: Path, environment: Mapping[str, str]) -> AsyncIterator[Su
     output = home.parent / "up.log"
     with output.open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "services.cli", "up", "--with-parent"),
+            *(sys.executable, "-m", "services.cli", "up", "--with-parent", str(os.getpid())),
             cwd=ROOT,
             env=environment,
             stdout=log,

@@ -59,10 +59,10 @@ def test_a_second_stack_in_the_same_home_is_refused(home: Path) -> None:
 
 
 @contextmanager
-def started(home: Path, shell: str, *options: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+def started(home: Path, shell: str) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """A shell, by a script that runs "$@", and the process of its `quartet up`, which starts the stores."""
     log = home.with_name("up.log")
-    arguments = ["sh", "-c", shell, "sh", sys.executable, "-m", "services.cli", "up", *options]
+    arguments = ["sh", "-c", shell, "sh", sys.executable, "-m", "services.cli", "up"]
     with log.open("wb") as output:
         parent = subprocess.Popen(arguments, stdout=output, stderr=output)
     try:
@@ -85,9 +85,19 @@ def wait_until(holds: Callable[[], bool]) -> None:
 
 
 def test_a_stack_ends_with_its_parent_however_that_ends_where_it_is_told_to(home: Path) -> None:
-    with started(home, '"$@" & wait', "--with-parent") as (parent, _):
+    with started(home, '"$@" --with-parent $$ & wait') as (parent, _):
         parent.kill()
         wait_until(lambda: b"stopped" in home.with_name("up.log").read_bytes())
+
+
+def test_a_stack_whose_parent_was_gone_before_it_could_follow_starts_nothing(home: Path) -> None:
+    with subprocess.Popen(["true"]) as gone:
+        pass
+    arguments = [sys.executable, "-m", "services.cli", "up", "--with-parent", str(gone.pid)]
+    done = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0
+    assert done.stdout.rstrip().endswith("stopped")
+    assert list((home / "logs").iterdir()) == []
 
 
 def test_a_stack_under_nohup_is_deaf_to_the_end_of_its_terminal(home: Path) -> None:

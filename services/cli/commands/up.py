@@ -29,11 +29,13 @@ def up(
         typer.Option("--tls", help="Serve https: QUARTET_TLS_CERT, else a pair made for development."),
     ] = None,
     with_parent: Annotated[
-        bool,
+        int | None,
         typer.Option(
-            "--with-parent", help="Stop when the process that started this one ends, however it ends."
+            min=1,
+            metavar="PID",
+            help="The process that starts this one: stop when it ends, however it ends.",
         ),
-    ] = False,
+    ] = None,
 ) -> None:
     """Run the whole suite on this machine until Ctrl-C: stores, services and Envoy."""
     from rich.console import Console
@@ -57,7 +59,7 @@ def up(
         raise typer.Exit(1) from None
 
 
-async def _run(settings: StackSettings, console: Console, *, with_parent: bool) -> None:
+async def _run(settings: StackSettings, console: Console, *, with_parent: int | None) -> None:
     from services.cli.stack.embedded import EmbeddedStack
     from services.cli.stack.process import follow_parent
 
@@ -90,8 +92,8 @@ async def _run(settings: StackSettings, console: Console, *, with_parent: bool) 
     is_deaf = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
     for number in (signal.SIGINT, signal.SIGTERM, *(() if is_deaf else (signal.SIGHUP,))):
         loop.add_signal_handler(number, end)
-    if with_parent:
-        follow_parent(signal.SIGTERM)
+    if with_parent is not None:
+        follow_parent(signal.SIGTERM, with_parent)
     try:
         await running
     except asyncio.CancelledError:

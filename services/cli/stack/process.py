@@ -230,10 +230,16 @@ def _signal_group(pid: int, number: int) -> None:
         os.killpg(pid, number)
 
 
-def follow_parent(number: signal.Signals) -> None:
-    """Has the kernel send us the signal when the thread that started us ends, however it ends; Linux only."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
+def follow_parent(number: signal.Signals, parent: int) -> None:
+    """Has the kernel send us the signal when the thread that started us ends, however it ends; Linux only.
+
+    `parent` is the id of its process, as that told us itself: asking who our parent is could be too late.
+    """
+    if sys.platform != "linux":
+        return
+    ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, int(number), 0, 0, 0)
+    if os.getppid() != parent:  # it ended before the request took effect
+        os.kill(os.getpid(), number)
 
 
 def _die_with_parent(number: signal.Signals) -> Callable[[], None] | None:

@@ -3,11 +3,11 @@
 from datetime import UTC, datetime, timedelta
 
 import typer
-from psycopg_pool import AsyncConnectionPool
 
 from services.cli.render import console, print_table
 from services.cli.settings import StackSettings
 from services.kit.errors import QuartetError
+from services.kit.postgres import Pool
 from services.kit.settings import SettingsError
 from services.router.adapters.postgres.outcomes import PostgresOutcomes
 from services.router.domain.policy import Calibration, Policy
@@ -26,7 +26,7 @@ async def run_calibration(*, days: int, dry_run: bool) -> int:
         if not settings.database_url:
             typer.echo("error: DATABASE_URL is not set: name the database of the suite's router", err=True)
             return 2
-        async with AsyncConnectionPool(
+        async with Pool(
             settings.database_url,
             min_size=0,
             max_size=1,

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from psycopg_pool import AsyncConnectionPool
-
 from quartet.gateway.v1 import (
     anthropic_pb2,
     document_pb2,
@@ -74,6 +72,7 @@ from services.kit.accounts.store import Accounts as RedisAccounts
 from services.kit.binding import Binding
 from services.kit.client import local, remote
 from services.kit.errors import QuartetError
+from services.kit.postgres import Pool
 from services.kit.settings import SettingsError
 from services.kit.tasks import end, report_end
 
@@ -291,10 +290,10 @@ async def _open_response_log(settings: Settings, stack: AsyncExitStack) -> Respo
 
 
 @asynccontextmanager
-async def _pool(settings: Settings) -> AsyncIterator[AsyncConnectionPool]:
+async def _pool(settings: Settings) -> AsyncIterator[Pool]:
     if not settings.database_url:
         raise SettingsError("DATABASE_URL: is not set; the gateway keeps its API keys there")
-    pool = AsyncConnectionPool(
+    pool = Pool(
         settings.database_url,
         min_size=1,
         max_size=settings.database_connections,
@@ -302,7 +301,7 @@ async def _pool(settings: Settings) -> AsyncIterator[AsyncConnectionPool]:
         max_waiting=256,
         open=False,
         kwargs={"autocommit": True, "options": f"-c statement_timeout={round(LOOKUP_TIMEOUT_S * 1000)}"},
-        check=AsyncConnectionPool.check_connection,
+        check=Pool.check_connection,
     )
     # Not waited for: a database that comes later is found when the first key is looked up.
     async with pool:

@@ -11,6 +11,7 @@ import psycopg
 from psycopg import sql
 
 from services.kit.errors import FailedPrecondition
+from services.kit.postgres import spell_out_hosts
 from services.kit.settings import KitSettings, SettingsError
 
 # Any constant will do, as long as every release uses the same one.
@@ -50,7 +51,7 @@ async def _migrate_durable(database_url: str, schema: str) -> None:
     )
     async with connection:
         await _lock(connection)
-        await asyncio.to_thread(DBOS.migrate, database_url, schema=schema)
+        await asyncio.to_thread(DBOS.migrate, spell_out_hosts(database_url), schema=schema)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,10 +6,9 @@ from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from psycopg_pool import AsyncConnectionPool
-
 from services.kit import telemetry
 from services.kit.accounts.store import Accounts
+from services.kit.postgres import Pool
 from services.kit.tasks import end
 from services.router.adapters.metered import Instruments
 from services.router.adapters.minilm.embedder import MiniLMEmbedder
@@ -57,7 +56,7 @@ class Database:
             return
         self.ledger = self._journal(LEDGER)
         self.decisions = DecisionLog(self._journal(DECISIONS), lambda: datetime.now(UTC))
-        pool = AsyncConnectionPool(
+        pool = Pool(
             url,
             min_size=0,
             max_size=self._settings.database_connections,

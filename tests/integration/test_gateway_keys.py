@@ -7,7 +7,6 @@ from pathlib import Path
 import psycopg
 import pytest
 from google.api.httpbody_pb2 import HttpBody  # type: ignore[import-untyped]
-from psycopg_pool import AsyncConnectionPool
 
 from quartet.gateway.v1 import document_pb2, gateway_pb2, openai_pb2
 from services.gateway.adapters.postgres.audit import PostgresAudit
@@ -18,6 +17,7 @@ from services.gateway.wiring import build
 from services.kit.call import Call
 from services.kit.client import remote
 from services.kit.errors import FailedPrecondition, Unauthenticated, Unavailable
+from services.kit.postgres import Pool
 from services.kit.serving import Server
 from services.kit.settings import SettingsError
 
@@ -87,7 +87,7 @@ async def test_a_dev_key_that_was_rotated_keeps_its_new_secret(database_url: str
 
 @asynccontextmanager
 async def keys_in(database_url: str, *, wait_s: float = 0) -> AsyncIterator[PostgresKeys]:
-    async with AsyncConnectionPool(database_url, min_size=1, max_size=1, open=False, timeout=1) as pool:
+    async with Pool(database_url, min_size=1, max_size=1, open=False, timeout=1) as pool:
         if wait_s:
             await pool.wait(wait_s)
         yield PostgresKeys(pool)
@@ -163,7 +163,7 @@ async def test_old_entries_of_the_audit_log_go_where_that_is_wished(database_url
         "select 'acme', 'k', 'create_key', 's', now() - make_interval(days => n) "
         "from generate_series(0, 9) n",
     )
-    async with AsyncConnectionPool(database_url, min_size=1, max_size=1, open=False, timeout=30) as pool:
+    async with Pool(database_url, min_size=1, max_size=1, open=False, timeout=30) as pool:
         audit = PostgresAudit(pool)
         await audit.prune(timedelta(days=7, hours=1))
         left = await audit.page(None, action="", subject="", before=None, limit=100)

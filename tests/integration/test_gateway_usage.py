@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 import psycopg
 import pytest
 import pytest_asyncio
-from psycopg_pool import AsyncConnectionPool
 
 from quartet.gateway.v1 import key_pb2
 from services.gateway.adapters.postgres.usage import PostgresUsage
@@ -16,6 +15,7 @@ from services.gateway.settings import Settings
 from services.gateway.wiring import KEYS, build
 from services.kit.call import Call
 from services.kit.errors import InvalidArgument, PermissionDenied, Unavailable
+from services.kit.postgres import Pool
 from services.kit.testing import client_of
 
 START, END = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)
@@ -38,7 +38,7 @@ CALLS = [
 
 @asynccontextmanager
 async def usage_in(database_url: str, *, wait_s: float = 0) -> AsyncIterator[PostgresUsage]:
-    async with AsyncConnectionPool(database_url, min_size=1, max_size=1, open=False, timeout=1) as pool:
+    async with Pool(database_url, min_size=1, max_size=1, open=False, timeout=1) as pool:
         if wait_s:
             await pool.wait(wait_s)
         yield PostgresUsage(pool)

@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import psycopg
 import pytest_asyncio
-from psycopg_pool import AsyncConnectionPool
 
+from services.kit.postgres import Pool
 from services.router.adapters.postgres.retention import OWN, PostgresRetention
 from services.router.settings import Settings
 from services.router.wiring import build
@@ -61,7 +61,7 @@ async def test_a_router_removes_what_is_too_old_and_nothing_else(
 
 
 async def test_one_router_at_a_time_removes(connection: psycopg.AsyncConnection, database_url: str) -> None:
-    async with AsyncConnectionPool(database_url, min_size=1, kwargs={"autocommit": True}) as pool:
+    async with Pool(database_url, min_size=1, kwargs={"autocommit": True}) as pool:
         retention = PostgresRetention(pool, AGE)
         async with connection.transaction():
             await connection.execute(OWN)

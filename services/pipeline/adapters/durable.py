@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Self
 from dbos import DBOS, DBOSConfig, SetWorkflowID
 
 from services.kit.errors import Unavailable
+from services.kit.postgres import spell_out_hosts
 from services.kit.tasks import end
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class DurableJobs:
         self._tasks: set[asyncio.Task[object]] = set()
         self._config = DBOSConfig(
             name="quartet-pipeline",
-            system_database_url=database_url,
+            system_database_url=spell_out_hosts(database_url),
             dbos_system_schema=SCHEMA,
             application_version=WORKFLOW_VERSION,
             executor_id=executor_id,

@@ -4,10 +4,9 @@ import json
 from datetime import timedelta
 from typing import Any
 
-from psycopg_pool import AsyncConnectionPool
-
 from quartet.gateway.v1 import key_pb2
 from services.gateway.adapters.postgres.keys import connect
+from services.kit.postgres import Pool
 
 # An id may be taken again: what its former tenant did is for operators alone.
 _PAGE = """
@@ -32,7 +31,7 @@ BATCH = 5000
 class PostgresAudit:
     """`Audit` made real."""
 
-    def __init__(self, pool: AsyncConnectionPool) -> None:
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     async def page(

@@ -5,12 +5,12 @@ from contextlib import asynccontextmanager
 
 from psycopg import AsyncConnection
 from psycopg.types.json import Jsonb
-from psycopg_pool import AsyncConnectionPool
 
 from services.gateway.adapters.postgres.keys import connect
 from services.gateway.domain.identity import Identity
 from services.gateway.domain.tenants_order import no_such_tenant
 from services.kit.errors import Unauthenticated
+from services.kit.postgres import Pool
 
 _IS_REVOKED = """
 select 1 from gateway.api_keys k join gateway.tenants t on t.id = k.tenant
@@ -24,7 +24,7 @@ insert into gateway.audit_log (tenant, key_id, action, subject, details) values 
 
 
 @asynccontextmanager
-async def change(pool: AsyncConnectionPool, by: Identity) -> AsyncIterator[AsyncConnection]:
+async def change(pool: Pool, by: Identity) -> AsyncIterator[AsyncConnection]:
     """A transaction for the holder of a key that is not revoked, which the keyring may not know yet."""
     async with connect(pool) as connection, connection.transaction():
         revoked = await connection.execute(_IS_REVOKED, (by.id,))

@@ -5,7 +5,6 @@ from datetime import timedelta
 
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow, dict_row
-from psycopg_pool import AsyncConnectionPool
 
 from quartet.gateway.v1 import key_pb2
 from services.gateway.adapters.postgres.changes import change, lock_tenant, log_change
@@ -14,6 +13,7 @@ from services.gateway.domain.identity import Identity
 from services.gateway.domain.keys import ApiKey, seal_text
 from services.gateway.domain.keys_order import no_such_key
 from services.kit.errors import FailedPrecondition
+from services.kit.postgres import Pool
 
 LIMITS = tuple(field.name for field in key_pb2.Limits.DESCRIPTOR.fields)
 """Each limit of the contract is a column of that name."""
@@ -58,7 +58,7 @@ returning {_KEY}
 class PostgresKeyRegister:
     """`KeyRegister` made real."""
 
-    def __init__(self, pool: AsyncConnectionPool) -> None:
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     async def create(

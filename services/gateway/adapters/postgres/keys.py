@@ -10,13 +10,14 @@ from typing import LiteralString
 
 import psycopg
 from psycopg.rows import tuple_row
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import PoolTimeout
 
 from services.gateway.domain.identity import ALL_SCOPES
 from services.gateway.domain.keys import ApiKey, FormerSecret, key_id_of, make_key, seal_key
 from services.gateway.domain.limits import LIMITS, SHARED_LIMITS, Limits
 from services.gateway.domain.tenants import Tenant
 from services.kit.errors import FailedPrecondition, Unavailable
+from services.kit.postgres import Pool
 
 LOOKUP_TIMEOUT_S = 2.0
 CONNECT_TIMEOUT_S = 10
@@ -49,7 +50,7 @@ on conflict (id) do nothing
 class PostgresKeys:
     """Looks keys and tenants up; `Keys` made real."""
 
-    def __init__(self, pool: AsyncConnectionPool) -> None:
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     async def find(self, key_id: str) -> ApiKey | None:
@@ -81,7 +82,7 @@ class PostgresKeys:
 
 
 @asynccontextmanager
-async def connect(pool: AsyncConnectionPool) -> AsyncIterator[psycopg.AsyncConnection]:
+async def connect(pool: Pool) -> AsyncIterator[psycopg.AsyncConnection]:
     """A connection for two seconds; raises Unavailable when the database does not answer within them."""
     try:
         async with asyncio.timeout(LOOKUP_TIMEOUT_S), pool.connection() as connection:

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 from psycopg import AsyncConnection
 from psycopg.rows import DictRow, dict_row
-from psycopg_pool import AsyncConnectionPool
 
 from quartet.gateway.v1 import key_pb2, tenant_pb2
 from services.gateway.adapters.postgres.changes import change, log_change
@@ -13,6 +12,7 @@ from services.gateway.adapters.postgres.keys import connect
 from services.gateway.domain.identity import Identity
 from services.gateway.domain.tenants_order import KEY_LIMITS, no_such_tenant
 from services.kit.errors import AlreadyExists
+from services.kit.postgres import Pool
 
 TENANT_LIMITS = tuple(name for name in LIMITS if name not in KEY_LIMITS)
 
@@ -45,7 +45,7 @@ _REMOVE = "delete from gateway.tenants where id = %s and delete_time is not null
 class PostgresTenantRegister:
     """`TenantRegister` made real."""
 
-    def __init__(self, pool: AsyncConnectionPool) -> None:
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     async def create(

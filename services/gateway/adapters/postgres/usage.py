@@ -9,10 +9,11 @@ from datetime import datetime
 
 import psycopg
 from psycopg import sql
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import PoolTimeout
 
 from quartet.gateway.v1 import key_pb2
 from services.kit.errors import Unavailable
+from services.kit.postgres import Pool
 
 READ_TIMEOUT_S = 2.0
 MAX_ROWS = 1000
@@ -38,7 +39,7 @@ group by 1 order by 6 desc, 1 limit %s
 class PostgresUsage:
     """`Usage` made real."""
 
-    def __init__(self, pool: AsyncConnectionPool) -> None:
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     async def sum_up(

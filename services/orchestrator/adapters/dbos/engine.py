@@ -18,6 +18,7 @@ from psycopg_pool import PoolTimeout
 from quartet.common.v1 import generation_pb2, run_pb2
 from services.kit import names, telemetry
 from services.kit.errors import Internal, ResourceExhausted
+from services.kit.postgres import spell_out_hosts
 from services.kit.tasks import end
 from services.kit.tracing import extract
 from services.orchestrator.domain.course import AGENT, Course
@@ -65,7 +66,7 @@ class DbosExecutor:
         self._steps = _Steps()
         self._config: DBOSConfig = {
             "name": "quartet-orchestrator",
-            "system_database_url": database_url,
+            "system_database_url": spell_out_hosts(database_url),
             "dbos_system_schema": SCHEMA,
             "sys_db_pool_size": POOL_SIZE,
             "max_executor_threads": MAX_THREADS,

@@ -1,6 +1,7 @@
 """The heartbeats of the processes that carry runs out, and the runs of those that fell silent."""
 
-from services.orchestrator.adapters.postgres.runs import UNDER_WAY, Pool
+from services.kit.postgres import Pool
+from services.orchestrator.adapters.postgres.runs import UNDER_WAY
 
 
 class PostgresExecutors:

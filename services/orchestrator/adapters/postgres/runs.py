@@ -6,10 +6,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from psycopg import AsyncConnection, OperationalError
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import PoolTimeout
 
 from quartet.common.v1 import generation_pb2, run_pb2
 from services.kit.errors import NotFound, ResourceExhausted, Unavailable
+from services.kit.postgres import Pool
 from services.orchestrator.domain.course import now
 from services.orchestrator.ports import Charge, Outcome
 
@@ -17,13 +18,11 @@ CHANNEL = "orchestrator_runs"
 UNDER_WAY = [run_pb2.RUN_STATE_PENDING, run_pb2.RUN_STATE_RUNNING, run_pb2.RUN_STATE_WAITING]
 RETRY_AFTER_S = 5.0
 
-Pool = AsyncConnectionPool[AsyncConnection[tuple[Any, ...]]]
-
 
 @asynccontextmanager
 async def open_pool(database_url: str, *, max_size: int, timeout_s: float) -> AsyncIterator[Pool]:
     """A pool of connections in autocommit; waiting for one takes `timeout_s` at most."""
-    pool: Pool = AsyncConnectionPool(
+    pool = Pool(
         database_url,
         min_size=1,
         max_size=max_size,

@@ -27,7 +27,8 @@ class PostgresSignals:
         while True:
             try:
                 await self._listen_once()
-            except psycopg.OperationalError as error:
+            # Of any kind: a standby refuses to listen as it refuses to write.
+            except psycopg.Error as error:
                 log.warning("lost the connection that listens for runs: %s", error)
             await asyncio.sleep(RECONNECT_PAUSE_S)
 

@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from services.pipeline.adapters.postgres.pool import Connection, Database
+    from services.kit.postgres import Connection
+    from services.pipeline.adapters.postgres.pool import Database
     from services.pipeline.domain.collection import Collection
     from services.pipeline.domain.job import IngestItem
 

@@ -12,7 +12,8 @@ from services.pipeline.domain.document import RawDocument
 from services.pipeline.domain.job import IngestItem
 
 if TYPE_CHECKING:
-    from services.pipeline.adapters.postgres.pool import Connection, Database
+    from services.kit.postgres import Connection
+    from services.pipeline.adapters.postgres.pool import Database
     from services.pipeline.domain.collection import Collection
     from services.pipeline.domain.job import EmbeddedDocument
 

@@ -5,16 +5,14 @@ from typing import TYPE_CHECKING
 
 import psycopg
 from pgvector.psycopg import register_vector_async
-from psycopg.rows import TupleRow
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import PoolTimeout
 
 from services.kit.errors import Unavailable
+from services.kit.postgres import Connection, Pool
 from services.pipeline.ports import DATABASE_UNREACHABLE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
-
-Connection = psycopg.AsyncConnection[TupleRow]
 
 MAX_CONNECTIONS = 10
 STATEMENT_TIMEOUT_MS = 60_000
@@ -25,7 +23,7 @@ class Database:
     """A bounded pool of connections that know vectors; entered it connects, left it closes."""
 
     def __init__(self, database_url: str) -> None:
-        self._pool = AsyncConnectionPool(
+        self._pool = Pool(
             database_url,
             open=False,
             min_size=1,

@@ -7,10 +7,11 @@ from datetime import datetime
 
 import psycopg
 from psycopg.types.json import Jsonb
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import PoolTimeout
 
 from quartet.router.v1 import router_pb2 as pb
 from services.kit.errors import NotFound, Unavailable
+from services.kit.postgres import Pool
 from services.router.domain.policy import Bin, Calibration
 from services.router.domain.recalibration import Outcome
 
@@ -48,7 +49,7 @@ MAX_EVIDENCE = 200_000
 class PostgresOutcomes:
     """Outcomes, comparisons and calibrations; every method raises Unavailable when the database is away."""
 
-    def __init__(self, pool: AsyncConnectionPool) -> None:
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     async def keep(self, tenant: str, trace_id: str, score: float, comment: str) -> None:

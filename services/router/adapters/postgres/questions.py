@@ -4,8 +4,9 @@ import asyncio
 from typing import Any
 
 import psycopg
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import PoolTimeout
 
+from services.kit.postgres import Pool
 from services.router.domain.semantic import Neighbour, Question
 from services.router.ports import StoreUnavailableError
 
@@ -37,7 +38,7 @@ on conflict (tenant, context, answer) do update set expire_time = excluded.expir
 class PostgresQuestions:
     """`QuestionIndex` made real."""
 
-    def __init__(self, pool: AsyncConnectionPool) -> None:
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     async def nearest(self, question: Question, *, least_similarity: float, limit: int) -> list[Neighbour]:

@@ -5,7 +5,8 @@ import logging
 from datetime import timedelta
 
 import psycopg
-from psycopg_pool import AsyncConnectionPool
+
+from services.kit.postgres import Pool
 
 TIMEOUT_S = 2.0
 INTERVAL_S = 3600.0
@@ -32,7 +33,7 @@ log = logging.getLogger(__name__)
 class PostgresRetention:
     """Removes rows at the given age, one router at a time."""
 
-    def __init__(self, pool: AsyncConnectionPool, age: timedelta) -> None:
+    def __init__(self, pool: Pool, age: timedelta) -> None:
         self._pool = pool
         self._age = age
 

@@ -3,9 +3,10 @@
 import asyncio
 
 import psycopg
-from psycopg_pool import AsyncConnectionPool, PoolTimeout
+from psycopg_pool import PoolTimeout
 
 from services.kit.errors import Unavailable
+from services.kit.postgres import Pool
 
 TIMEOUT_S = 2.0
 BATCH = 5000
@@ -25,7 +26,7 @@ delete from router.{table} where ctid = any(array(
 class PostgresTenantData:
     """`TenantData` made real."""
 
-    def __init__(self, pool: AsyncConnectionPool) -> None:
+    def __init__(self, pool: Pool) -> None:
         self._pool = pool
 
     async def delete(self, tenant: str) -> int:

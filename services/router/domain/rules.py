@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 
 from services.router.domain.features import Features, split_words
 
@@ -28,23 +29,29 @@ Handler = PipelineHandler | AgentHandler | None
 
 
 class Vocabulary:
-    """Words and phrases to look for; whole words only, whatever their case."""
+    """Words and phrases to look for; whole words only, whatever their case.
 
-    __slots__ = ("_first_words", "_phrases", "_words")
+    Attributes:
+        words: All of them, those of phrases too.
+    """
+
+    __slots__ = ("_first_words", "_phrases", "_single_words", "words")
 
     def __init__(self, entries: Sequence[str]) -> None:
         split = [split_words(entry) for entry in entries]
-        self._words = frozenset(words[0] for words in split if len(words) == 1)
+        self.words = frozenset(chain.from_iterable(split))
+        self._single_words = frozenset(words[0] for words in split if len(words) == 1)
         self._phrases = tuple((frozenset(words), _spaced(words)) for words in split if len(words) > 1)
         self._first_words = frozenset(words[0] for words in split if len(words) > 1)
 
     def occurs_in(self, reading: "Reading") -> bool:
         """Whether any of the entries occurs."""
-        if not self._words.isdisjoint(reading.words):
+        known = reading.known_words
+        if not self._single_words.isdisjoint(known):
             return True
         # Few texts have all the words of a phrase: the others need not be searched for it.
-        return not self._first_words.isdisjoint(reading.words) and any(
-            words <= reading.words and phrase in reading.spoken for words, phrase in self._phrases
+        return not self._first_words.isdisjoint(known) and any(
+            words <= known and phrase in reading.spoken for words, phrase in self._phrases
         )
 
 
@@ -53,20 +60,27 @@ TellLanguage = Callable[[str], str]
 
 
 class Reading:
-    """A prompt as rules read it; words and language are told at most once, and only where a rule asks."""
+    """A prompt as rules read it; words and language are told at most once, and only where a rule asks.
 
-    def __init__(self, features: Features, tell_language: TellLanguage | None) -> None:
+    Args:
+        vocabulary: The words that any rule looks for.
+    """
+
+    def __init__(
+        self, features: Features, vocabulary: frozenset[str], tell_language: TellLanguage | None
+    ) -> None:
         self.features = features
+        self._vocabulary = vocabulary
         self._tell_language = tell_language
 
     @cached_property
-    def words(self) -> frozenset[str]:
-        """Of the last user message, in small letters."""
-        return frozenset(self._words)
+    def known_words(self) -> frozenset[str]:
+        """Those of the vocabulary that the last user message has."""
+        return self._vocabulary.intersection(self._words)
 
     @cached_property
     def spoken(self) -> str:
-        """The same in their order, a space around each: ` word ` finds whole words and phrases."""
+        """All its words in their order, a space around each: ` word ` finds whole words and phrases."""
         return _spaced(self._words)
 
     @cached_property
@@ -112,6 +126,12 @@ class Rule:
     labels: Mapping[str, Set[str]] = field(default_factory=dict)
     languages: Set[str] = frozenset()
 
+    @property
+    def words(self) -> frozenset[str]:
+        """All that it looks for, or excludes."""
+        excluded = frozenset[str]() if self.excluded is None else self.excluded.words
+        return excluded.union(*(group.words for group in self.keywords))
+
     def matches(self, reading: Reading) -> bool:
         """Whether the rule recognises the prompt; the cheap conditions are looked at first."""
         features = reading.features
@@ -155,13 +175,14 @@ class RuleSet:
     def __init__(self, rules: Sequence[Rule], tell_language: TellLanguage | None = None) -> None:
         self._tell_language = tell_language
         self._rules = tuple(sorted(rules, key=lambda rule: -rule.priority))
+        self._vocabulary = frozenset[str]().union(*(rule.words for rule in rules))
 
     def decide(self, features: Features, *, models_only: bool) -> Rule | None:
         """The first rule that matches, or None.
 
         `models_only` passes over those with a handler of their own.
         """
-        reading = Reading(features, self._tell_language)
+        reading = Reading(features, self._vocabulary, self._tell_language)
         for rule in self._rules:
             if not (models_only and rule.handler is not None) and rule.matches(reading):
                 return rule
@@ -172,7 +193,7 @@ class RuleSet:
 
         Neither could be told to come first.
         """
-        reading = Reading(features, self._tell_language)
+        reading = Reading(features, self._vocabulary, self._tell_language)
         seen: dict[int, Rule] = {}
         for rule in self._rules:
             if rule.matches(reading):

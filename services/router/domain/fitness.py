@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from services.router.domain.catalogue import Capability, Dialect, Model
-from services.router.domain.features import Features
+from services.router.domain.features import NO_DEMANDS, Demands, Features
 
 MAX_OPENAI_STOPS = 4
 """Stop sequences that OpenAI's Chat Completions takes, by its documentation."""
@@ -24,30 +24,35 @@ def objections(model: Model, features: Features) -> Iterator[str]:
     if model.can(Capability.PASSAGES_ONLY):
         if not features.has_passages:
             yield "it answers from given passages only, and the request has none"
-        if features.needs:
-            yield f"it has no {_list(features.needs)}"
+        if features.demands.needs:
+            yield f"it has no {_list(features.demands.needs)}"
         return
-    missing = features.needs - model.capabilities
-    if missing:
+    demands = features.demands
+    if missing := demands.needs - model.capabilities:
         yield f"it has no {_list(missing)}"
     if features.input_tokens > model.context_window:
         yield f"its window of {model.context_window} tokens is too small for {features.input_tokens} of input"
-    if features.forces_tools and not model.traits.forced_tools:
+    if demands is not NO_DEMANDS:
+        yield from _objections_to(demands, model)
+
+
+def _objections_to(demands: Demands, model: Model) -> Iterator[str]:
+    if demands.forces_tools and not model.traits.forced_tools:
         yield "it refuses forced tool use: leave the choice to the model (tool_choice `auto`)"
-    if features.is_prefilled and not model.traits.prefill:
+    if demands.is_prefilled and not model.traits.prefill:
         yield "it takes no beginning of its own answer: end the conversation with a user message"
-    yield from _dialect_objections(model.dialect, features)
+    yield from _dialect_objections(model.dialect, demands)
 
 
-def _dialect_objections(dialect: Dialect, features: Features) -> Iterator[str]:
-    for name in sorted(features.only_dialects - {dialect.value}):
+def _dialect_objections(dialect: Dialect, demands: Demands) -> Iterator[str]:
+    for name in sorted(demands.only_dialects - {dialect.value}):
         yield f"the request uses tools or content that only {_SPOKEN[name]} has: leave them out"
     if dialect is Dialect.OPENAI:
-        if features.stop_count > MAX_OPENAI_STOPS:
+        if demands.stop_count > MAX_OPENAI_STOPS:
             yield f"it takes {MAX_OPENAI_STOPS} stop sequences at most"
-        if features.has_document_url:
+        if demands.has_document_url:
             yield "it takes files as data only: send the document's bytes instead of its address"
-        if features.has_image_file:
+        if demands.has_image_file:
             yield "it takes no pictures by file id: send the picture's bytes or address"
 
 

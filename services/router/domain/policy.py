@@ -4,6 +4,7 @@ A policy names an aim. The calibration knows, for prompts in the order of their 
 strong tier earn on them, and so which uplift must be exceeded for the strong tier to be worth its price.
 """
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
@@ -56,6 +57,9 @@ class Calibration:
         lost = accumulate((part.mass * (part.strong - part.weak) for part in bins), initial=0.0)
         self._weak_shares = tuple(mass / total for mass in weak_mass)
         self._qualities = tuple(1.0 - loss / always_strong for loss in lost)
+        # The best from each place on, negated so that they rise: the last place above a floor is looked up.
+        best = accumulate((-quality for quality in reversed(self._qualities)), min)
+        self._best_onwards = tuple(best)[::-1]
 
     def threshold(self, policy: Policy, *, cost_ratio: float) -> float:
         """The least uplift that goes to the strong tier; above 1 where none does.
@@ -63,12 +67,10 @@ class Calibration:
         `cost_ratio` is the cost of the prompt with the strong tier over that with the weak one.
         """
         if policy.keep is not None:
-            kept = [place for place, quality in enumerate(self._qualities) if quality >= policy.keep - 1e-9]
-            return self._edge(kept[-1] if kept else 0)
+            return self._edge(max(0, bisect_right(self._best_onwards, 1e-9 - policy.keep) - 1))
         most = 1.0 - 1.0 / max(cost_ratio, 1.0)
         wanted = policy.save or 0.0
-        places = enumerate(self._weak_shares)
-        return self._edge(next((place for place, share in places if share * most >= wanted - 1e-9), -1))
+        return self._edge(bisect_left(self._weak_shares, wanted - 1e-9, key=lambda share: share * most))
 
     def expect(self, threshold: float, *, cost_ratio: float) -> tuple[float, float]:
         """Quality and saving, as shares of the strong tier's own, with such a threshold."""

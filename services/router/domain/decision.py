@@ -25,6 +25,7 @@ from services.router.domain.recognition import (
     choose_route,
 )
 from services.router.domain.refusal import refuse_forbidden, refuse_named, refuse_route
+from services.router.domain.roster import Roster
 from services.router.domain.routes import RouteTable
 from services.router.domain.rules import AgentHandler, PipelineHandler
 from services.router.domain.staying import NO_SESSION, Memory, Stay, find_stay
@@ -58,7 +59,8 @@ class Decider:
         self._catalogue = catalogue
         self._routes = routes
         self._providers = providers
-        self._scales = Scales(catalogue, providers, today, fleet, lengths or OutputLengths())
+        self._roster = Roster(catalogue, providers, today)
+        self._scales = Scales(catalogue, self._roster, fleet, lengths or OutputLengths())
         self._judge = judge
         self.calibration = calibration
 
@@ -121,7 +123,7 @@ class Decider:
 
     def why_unavailable(self, model: Model) -> str:
         """Why a model could not be called now, whatever the prompt; empty when it could."""
-        return self._scales.why_unavailable(model)
+        return self._roster.why_unavailable(model)
 
     def find_ready(self, name: str) -> Model | None:
         """The model of a name, or its successor; None where it could not be called now."""
@@ -149,7 +151,7 @@ class Decider:
 
     def _plan(self, prompt: Prompt, judged: Judged, last: Memory | None, scales: Scales) -> Plan:
         if prompt.target.HasField("model"):
-            return self._plan_named(prompt, judged.features, scales)
+            return self._plan_named(prompt.target.model, judged.features, scales)
         choice = self.choose(prompt, judged)
         if choice.rule is not None and choice.rule.handler is not None:
             return _plan_handler(choice, choice.rule.handler, judged.features)
@@ -160,25 +162,27 @@ class Decider:
     ) -> Plan:
         route, features = choice.route, judged.features
         warnings: list[str] = []
-        strong = list(scales.weigh(prompt, route, route.candidates, features, warnings))
-        cheaper = list(scales.weigh(prompt, route, route.cheaper, features, warnings))
-        if not prompt.target.HasField("route") and not any(
-            scales.permits(each.model.id) for each in (*strong, *cheaper)
+        strong = scales.weigh(route, route.candidates, features, warnings)
+        cheaper = scales.weigh(route, route.cheaper, features, warnings)
+        if (
+            scales.permitted is not None
+            and not prompt.target.HasField("route")
+            and scales.permitted.isdisjoint([each.model.id for each in (*strong, *cheaper)])
         ):
             # Nobody named the route: it stands for the need alone, and the key's models for the route's.
-            own = scales.weigh(prompt, route, scales.list_permitted(), features, warnings)
-            strong.extend(sorted(own, key=lambda each: each.candidate.estimated_cost_micro_usd))
+            own = scales.weigh(route, scales.list_permitted(), features, warnings)
+            strong.extend(sorted(own, key=lambda each: each.cost_micro_usd))
         lineup = line_up(route, strong, cheaper, judged, self.calibration)
         stay = NO_SESSION if last is None else self._find_stay(prompt, choice, lineup, features, last, scales)
         weighed = lineup.in_order(stay.own)
         models = _able(weighed)
         if not models and route.last_resort and any(each.rests for each in weighed):
-            weighed.extend(scales.weigh(prompt, route, (route.last_resort,), features, warnings))
+            weighed.extend(scales.weigh(route, (route.last_resort,), features, warnings))
             models = _able(weighed)
         models = models or scales.least_resting(weighed, warnings)
         if stay.is_another:
             choice = replace(choice, rule_name=BY_SESSION)
-        decision = _decide(prompt, choice, models[0] if models else None, weighed, warnings)
+        decision = _decide(choice, features, models, weighed, warnings)
         decision.session = stay.told
         drafting, tiers = lineup.drafting(models), lineup.tiers
         if tiers is not None:
@@ -211,7 +215,7 @@ class Decider:
         route = choice.route
         own = lineup.find(last.model)
         if own is None and not prompt.target.HasField("route") and last.model in self._catalogue:
-            (own,) = scales.weigh(prompt, route, (last.model,), features, [])
+            (own,) = scales.weigh(route, (last.model,), features, [])
         has_policy = route.policy is not None and lineup.tiers is not None
         return find_stay(
             last,
@@ -221,13 +225,12 @@ class Decider:
             is_sure=has_policy or choice.rule_name != BY_DEFAULT,
         )
 
-    def _plan_named(self, prompt: Prompt, features: Features, scales: Scales) -> Plan:
+    def _plan_named(self, name: str, features: Features, scales: Scales) -> Plan:
         route, warnings = self._routes.named, list[str]()
-        weighed = list(scales.weigh(prompt, route, (prompt.target.model,), features, warnings))
+        weighed = scales.weigh(route, (name,), features, warnings)
         scales.least_resting(weighed, warnings)
         models = _able(weighed)
-        choice = choose_named(route, UNKNOWN_INTENT)
-        decision = _decide(prompt, choice, models[0] if models else None, weighed, warnings)
+        decision = _decide(choose_named(route, UNKNOWN_INTENT), features, models, weighed, warnings)
         return Plan(
             decision=decision,
             models=models,
@@ -238,46 +241,49 @@ class Decider:
 
 
 def _able(weighed: Sequence[Weighed]) -> tuple[Model, ...]:
-    return tuple(each.model for each in weighed if each.can_serve)
+    return tuple([each.model for each in weighed if not each.rejected_because])
 
 
 def _plan_handler(choice: Choice, handler: PipelineHandler | AgentHandler, features: Features) -> Plan:
+    decision = _begin(choice)
     if isinstance(handler, PipelineHandler):
-        target = pb.PipelineTarget(name=handler.name, collection=handler.collection)
-        chosen = pb.Handler(pipeline=target)
+        decision.handler.pipeline.name = handler.name
+        decision.handler.pipeline.collection = handler.collection
     else:
-        chosen = pb.Handler(agent=pb.AgentTarget(collection=handler.collection))
-    decision = _begin(choice, chosen, choice.route.max_output_tokens)
+        decision.handler.agent.collection = handler.collection
+    decision.max_output_tokens = choice.route.max_output_tokens
     return Plan(decision=decision, models=(), route=choice.route, input_tokens=features.input_tokens)
 
 
 def _decide(
-    prompt: Prompt,
     choice: Choice,
-    chosen: Model | None,
+    features: Features,
+    models: Sequence[Model],
     weighed: Sequence[Weighed],
     warnings: Sequence[str],
 ) -> pb.Decision:
-    """The decision for a model, or with the objections to all where none is chosen."""
-    if chosen is None:
-        decision = _begin(choice, None, 0)
-    else:
-        decision = _begin(choice, pb.Handler(model=chosen.id), output_limit(prompt, choice.route, chosen))
-        decision.model = chosen.id
-        for each in weighed:
-            each.candidate.chosen = each.model.id == chosen.id
-    decision.candidates.extend(each.candidate for each in weighed)
+    """The decision for the first of the models, or with the objections to all where there is none."""
+    decision = _begin(choice)
+    chosen = ""
+    if models:
+        decision.model = decision.handler.model = chosen = models[0].id
+        decision.max_output_tokens = output_limit(choice.route, models[0], features)
+    for each in weighed:
+        candidate = decision.candidates.add()
+        candidate.model = each.model.id
+        candidate.provider = each.model.provider
+        candidate.estimated_cost_micro_usd = each.cost_micro_usd
+        candidate.rejected_because = each.rejected_because
+        candidate.chosen = each.model.id == chosen
     decision.warnings.extend(dict.fromkeys(warnings))
     return decision
 
 
-def _begin(choice: Choice, handler: pb.Handler | None, max_output_tokens: int) -> pb.Decision:
+def _begin(choice: Choice) -> pb.Decision:
     return pb.Decision(
         route=choice.route.name,
         intent=choice.intent,
         confidence=choice.confidence,
         rule=choice.rule_name,
-        handler=handler,
         cache=pb.CACHE_OUTCOME_BYPASS,
-        max_output_tokens=max_output_tokens,
     )

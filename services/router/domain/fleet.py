@@ -199,9 +199,10 @@ class Fleet:
     def why_resting(self, model: Model) -> str:
         """Why no deployment of a model can be called now; empty when one can."""
         resting = self.of(model)
-        if not resting or any(not each.breaker.rest_s() for each in resting):
-            return ""
-        return min(resting, key=_rest_s).why_resting()
+        for each in resting:
+            if not each.breaker.rest_s():
+                return ""
+        return min(resting, key=_rest_s).why_resting() if resting else ""
 
     def rest_s(self, model: Model) -> float:
         """Seconds until one of a model's deployments can be called."""

@@ -41,12 +41,11 @@ class Lineup:
         ordered = [*self.cheaper, *self.strong] if cheaper_first else [*self.strong, *self.cheaper]
         if own is not None:
             ordered.insert(0, own)
-        unique = {weighed.model.id: weighed for weighed in reversed(ordered)}
+        unique: dict[str, Weighed] = {}
+        for each in ordered:
+            unique.setdefault(each.model.id, each)
         # What answers from passages alone is the last resort of both tiers.
-        return sorted(
-            (unique[name] for name in dict.fromkeys(each.model.id for each in ordered)),
-            key=lambda each: each.model.can(Capability.PASSAGES_ONLY),
-        )
+        return sorted(unique.values(), key=_answers_passages_only)
 
     def find(self, name: str) -> Weighed | None:
         """The model of an id; None for one of another route."""
@@ -73,6 +72,10 @@ class Lineup:
         able = {model.id for model in models if not model.can(Capability.PASSAGES_ONLY)}
         cheaper = {each.model.id for each in self.cheaper}
         return frozenset(able & cheaper) if able - cheaper else frozenset()
+
+
+def _answers_passages_only(weighed: Weighed) -> bool:
+    return weighed.model.can(Capability.PASSAGES_ONLY)
 
 
 def line_up(
@@ -107,7 +110,7 @@ def _choose_tiers(
         route,
         calibration,
         uplift=uplift,
-        cheaper_models=frozenset(each.model.id for each in cheaper),
-        cheaper_cost_micro_usd=first_cheaper.candidate.estimated_cost_micro_usd,
-        strong_cost_micro_usd=first_strong.candidate.estimated_cost_micro_usd,
+        cheaper_models=frozenset([each.model.id for each in cheaper]),
+        cheaper_cost_micro_usd=first_cheaper.cost_micro_usd,
+        strong_cost_micro_usd=first_strong.cost_micro_usd,
     )

@@ -98,7 +98,7 @@ NO_SESSION = Stay(own=None, told="")
 
 
 def find_stay(last: Memory, own: Weighed | None, lineup: Lineup, *, input_tokens: int, is_sure: bool) -> Stay:
-    """What becomes of it; its candidate's cost is told with the prompt cache from here on.
+    """What becomes of it; its cost is told with the prompt cache from here on.
 
     Args:
         last: Of the session.
@@ -110,7 +110,7 @@ def find_stay(last: Memory, own: Weighed | None, lineup: Lineup, *, input_tokens
     if own is None:
         return Stay(own=None, told=f"leaves {last.model}: it is none of the route's models")
     if not own.can_serve:
-        return Stay(own=None, told=f"leaves {own.model.id}: {own.candidate.rejected_because}")
+        return Stay(own=None, told=f"leaves {own.model.id}: {own.rejected_because}")
     tier, chosen = lineup.tier_of(own.model), first_able(lineup.in_order())
     peer = lineup.first_of(tier)
     cached_tokens = min(last.cached_tokens, input_tokens) if own.model.id == last.model else 0
@@ -122,8 +122,7 @@ def find_stay(last: Memory, own: Weighed | None, lineup: Lineup, *, input_tokens
         peer=None if peer is None else _stand(peer, tier),
         is_sure=is_sure,
     )
-    cost = own.candidate.estimated_cost_micro_usd
-    own.candidate.estimated_cost_micro_usd = max(0, cost - discount)
+    own.cost_micro_usd = max(0, own.cost_micro_usd - discount)
     if verdict is Verdict.TOO_WEAK:
         return Stay(own=None, told=f"leaves {own.model.id}: a stronger model is needed")
     if verdict is Verdict.DEARER and peer is not None:
@@ -134,6 +133,4 @@ def find_stay(last: Memory, own: Weighed | None, lineup: Lineup, *, input_tokens
 
 
 def _stand(weighed: Weighed, tier: str) -> Standing:
-    return Standing(
-        model=weighed.model.id, tier=tier, cost_micro_usd=weighed.candidate.estimated_cost_micro_usd
-    )
+    return Standing(model=weighed.model.id, tier=tier, cost_micro_usd=weighed.cost_micro_usd)

@@ -5,8 +5,11 @@ import pytest
 from quartet.common.v1 import generation_pb2 as generation
 from quartet.common.v1 import message_pb2 as message
 from services.kit.errors import InvalidArgument, NotFound
+from services.router.domain.catalogue import Catalogue
+from services.router.domain.decision import Decider
 from services.router.domain.plan import revise
-from tests.unit.router.conftest import Ask, Decide
+from services.router.domain.routes import RouteTable
+from tests.unit.router.conftest import Ask, Decide, provider_states
 
 
 @pytest.mark.parametrize(
@@ -95,6 +98,17 @@ def test_a_dead_candidate_of_a_route_is_replaced_by_its_successor(decider: Decid
     later = decider(today=date(2027, 2, 1)).decide(prompt).decision
     assert later.model == "gpt-6.1-terra"
     assert "2027-01-14" in later.warnings[0]
+
+
+def test_a_model_that_dies_while_the_router_runs_is_replaced_from_that_day_on(
+    catalogue: Catalogue, routes: RouteTable, ask: Ask
+) -> None:
+    days = [date(2027, 1, 13)]
+    decider = Decider(catalogue, routes, provider_states(), lambda: days[-1])
+    prompt, scoped = ask("hi", model="gpt-4o"), ["gpt-4o"]
+    assert decider.decide(prompt, models=scoped).decision.model == "gpt-4o"
+    days.append(date(2027, 1, 14))
+    assert decider.decide(prompt, models=scoped).decision.model == "gpt-6.1-terra"
 
 
 def test_an_unknown_route_is_not_found(decider: Decide, ask: Ask) -> None:

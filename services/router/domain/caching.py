@@ -14,6 +14,7 @@ from quartet.common.v1.generation_pb2 import (
 )
 from quartet.common.v1.message_pb2 import Message
 from quartet.router.v1.router_pb2 import Prompt
+from services.router.domain.adaptation import read_object
 from services.router.domain.plan import Plan
 from services.router.domain.routes import Caching
 
@@ -117,7 +118,7 @@ def _canonical_spec(spec: GenerationSpec) -> GenerationSpec:
     for tool in bare.tools:
         tool.ClearField("cache_control_json")
     if bare.extra_json:
-        extra = orjson.loads(bare.extra_json)
+        extra = read_object(bare.extra_json, "spec.extra_json")
         kept = {name: value for name, value in extra.items() if name not in _WITHOUT_EFFECT}
         bare.extra_json = orjson.dumps(kept, option=orjson.OPT_SORT_KEYS).decode()
     return bare

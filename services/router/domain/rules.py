@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import chain
 
 from services.router.domain.features import Features, split_words
 
@@ -32,27 +31,25 @@ class Vocabulary:
     """Words and phrases to look for; whole words only, whatever their case.
 
     Attributes:
-        words: All of them, those of phrases too.
+        words: One of each entry without which it cannot occur: of a phrase the longest, which few texts have.
     """
 
-    __slots__ = ("_first_words", "_phrases", "_single_words", "words")
+    __slots__ = ("_phrases", "_single_words", "words")
 
     def __init__(self, entries: Sequence[str]) -> None:
         split = [split_words(entry) for entry in entries]
-        self.words = frozenset(chain.from_iterable(split))
         self._single_words = frozenset(words[0] for words in split if len(words) == 1)
-        self._phrases = tuple((frozenset(words), _spaced(words)) for words in split if len(words) > 1)
-        self._first_words = frozenset(words[0] for words in split if len(words) > 1)
+        self._phrases = {_spaced(words): max(words, key=len) for words in split if len(words) > 1}
+        self.words = self._single_words.union(self._phrases.values())
 
     def occurs_in(self, reading: "Reading") -> bool:
         """Whether any of the entries occurs."""
-        known = reading.known_words
-        if not self._single_words.isdisjoint(known):
+        found = self.words & reading.known_words
+        if not found:
+            return False
+        if not self._single_words.isdisjoint(found):
             return True
-        # Few texts have all the words of a phrase: the others need not be searched for it.
-        return not self._first_words.isdisjoint(known) and any(
-            words <= known and phrase in reading.spoken for words, phrase in self._phrases
-        )
+        return any(word in found and phrase in reading.spoken for phrase, word in self._phrases.items())
 
 
 TellLanguage = Callable[[str], str]
@@ -63,7 +60,7 @@ class Reading:
     """A prompt as rules read it; words and language are told at most once, and only where a rule asks.
 
     Args:
-        vocabulary: The words that any rule looks for.
+        vocabulary: The words that rules look for first.
     """
 
     def __init__(
@@ -128,7 +125,7 @@ class Rule:
 
     @property
     def words(self) -> frozenset[str]:
-        """All that it looks for, or excludes."""
+        """Those of its keywords, and of what it excludes."""
         excluded = frozenset[str]() if self.excluded is None else self.excluded.words
         return excluded.union(*(group.words for group in self.keywords))
 
@@ -145,8 +142,9 @@ class Rule:
             return False
         if self.labels and not self._bears_labels(features):
             return False
-        if not all(group.occurs_in(reading) for group in self.keywords):
-            return False
+        for group in self.keywords:
+            if not group.occurs_in(reading):
+                return False
         if self.excluded is not None and self.excluded.occurs_in(reading):
             return False
         if self.patterns and not any(pattern.search(features.text) for pattern in self.patterns):

@@ -183,11 +183,13 @@ class Decider:
         if stay.is_another:
             choice = replace(choice, rule_name=BY_SESSION)
         decision = _decide(choice, features, models, weighed, warnings)
-        decision.session = stay.told
+        if stay.told:
+            decision.session = stay.told
         drafting, tiers = lineup.drafting(models), lineup.tiers
         if tiers is not None:
             decision.uplift = tiers.uplift
-            decision.policy = f"{route.policy}: {tiers.live}" if route.policy else ""
+            if route.policy is not None:
+                decision.policy = f"{route.policy}: {tiers.live}"
         if drafting:
             decision.policy = ", ".join(filter(None, (decision.policy, "cascade")))
         return Plan(
@@ -273,8 +275,10 @@ def _decide(
         candidate.model = each.model.id
         candidate.provider = each.model.provider
         candidate.estimated_cost_micro_usd = each.cost_micro_usd
-        candidate.rejected_because = each.rejected_because
-        candidate.chosen = each.model.id == chosen
+        if each.rejected_because:
+            candidate.rejected_because = each.rejected_because
+        if each.model.id == chosen:
+            candidate.chosen = True
     decision.warnings.extend(dict.fromkeys(warnings))
     return decision
 

@@ -74,5 +74,7 @@ class Judged:
         """The greatest of the last user messages; None for what the judge cannot read: tools and media."""
         if self._judge is None or self.judgement is None or self.features.demands.needs:
             return None
-        earlier = (self._judge.judge(text).uplift for text in self.features.earlier)
-        return max((self.judgement.uplift, *earlier))
+        uplift = self.judgement.uplift
+        for text in self.features.earlier:
+            uplift = max(uplift, self._judge.judge(text).uplift)
+        return uplift

@@ -12,6 +12,8 @@ from contextlib import AbstractAsyncContextManager
 from types import FrameType
 from typing import Any, TypeVar
 
+import uvloop
+
 from services.kit import logs, telemetry
 from services.kit.binding import Binding
 from services.kit.serving import AddressTakenError, Server, serve_until_signal
@@ -62,7 +64,8 @@ def run(name: str, settings: KitSettings, serve: Callable[[], Coroutine[Any, Any
         await serve()
 
     try:
-        asyncio.run(observed())
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(observed())
     except (AddressTakenError, SettingsError) as error:
         log.error("%s", error)
         return EXIT_MISCONFIGURED

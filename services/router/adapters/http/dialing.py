@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import unquote, urlsplit
 
+from aiohappyeyeballs import start_connection
+
 from services.kit.settings import SettingsError
 from services.router.adapters.http.connection import MAX_HEAD_BYTES, Connection, HttpError
 
@@ -109,9 +111,17 @@ class Dialer:
         self, make: Callable[[], Connection], host: str, port: int, tls: ssl.SSLContext | None
     ) -> tuple[asyncio.Transport, Connection]:
         async with asyncio.timeout(self._timeout_s):
-            return await asyncio.get_running_loop().create_connection(
-                make, host, port, ssl=tls, happy_eyeballs_delay=HAPPY_EYEBALLS_S
-            )
+            loop = asyncio.get_running_loop()
+            addresses = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+            # Not the loop's own way: uvloop has none that tries address families side by side.
+            connected = await start_connection(addresses, happy_eyeballs_delay=HAPPY_EYEBALLS_S, interleave=1)
+            try:
+                return await loop.create_connection(
+                    make, sock=connected, ssl=tls, server_hostname=host if tls else None
+                )
+            except BaseException:
+                connected.close()
+                raise
 
     def _end_late(self, dialling: asyncio.Task[tuple[asyncio.Transport, Connection]]) -> None:
         self._late.discard(dialling)

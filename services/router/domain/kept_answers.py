@@ -54,6 +54,8 @@ class KeptAnswers:
     def __init__(self, store: TenantCache, semantic: SemanticCache | None) -> None:
         self._store = store
         self._semantic = semantic
+        self._on_the_way: dict[str, bytes] = {}
+        """Answers that are being written: their clients have them, and may ask again before the store has."""
 
     def admit(self, prompt: Prompt, plan: Plan, call: Call) -> Request | None:
         """The request, where its answer may be kept; None where it may not."""
@@ -112,16 +114,19 @@ class KeptAnswers:
         if len(data) > MAX_BYTES:
             return
         name, ttl_s = request.name, request.caching.ttl_s
+        self._on_the_way[name] = data
         try:
             await self._store.put(request.call.tenant, name, data, ttl_s=ttl_s)
         except StoreUnavailableError:
             return
+        finally:
+            self._on_the_way.pop(name, None)
         if self._semantic is not None and request.question is not None:
             await self._semantic.keep(request.question, name, ttl_s=ttl_s)
 
     async def _recall(self, request: Request, name: str) -> Recording | None:
         try:
-            data = await self._store.get(request.call.tenant, name)
+            data = self._on_the_way.get(name) or await self._store.get(request.call.tenant, name)
             return None if data is None else Recording.from_bytes(data)
         except (StoreUnavailableError, ValueError):
             return None

@@ -26,6 +26,7 @@ NoteHit = Callable[[Plan, Completion, str, Call], None]
 """Is told of every answer that cost nothing: the plan, the answer as it was first given, the run."""
 
 T = TypeVar("T", Whole, Event)
+M = TypeVar("M", Decision, Completion)
 
 
 class CachedAnswering:
@@ -63,11 +64,17 @@ class CachedAnswering:
         if request is None:
             return await self._answering.answer(prompt, plan, call)
         keep = partial(self._kept.keep_answer, request)
-        async with aclosing(self._join(request, self._answers, self._make, keep)) as answers:
-            async for answered in answers:
-                if isinstance(answered, Recording):
-                    return self._reuse(request, answered.completion)
-                return answered
+        while request.permission.may_read:
+            flight, kept = await self._look(request, self._answers)
+            if kept is not None:
+                return self._reuse(request, kept.completion)
+            flying = self._board(request, self._answers, flight, self._make, keep)
+            if flying is None:
+                break
+            async with aclosing(flying) as answers:
+                async for answered in answers:
+                    return answered
+            _check_time(request)
         # A fresh answer is shared with nobody, and kept before it is given: what is asked next finds it.
         plan.decision.cache = pb.CACHE_OUTCOME_MISS
         decision, completion = await self._answering.answer(prompt, plan, call)
@@ -82,18 +89,24 @@ class CachedAnswering:
                 async for event in events:
                     yield event
             return
-        begun = False
         keep = partial(self._kept.keep_stream, request)
-        async with aclosing(self._join(request, self._streams, self._answering.stream, keep)) as joined:
-            async for found in joined:
-                begun = True
-                if not isinstance(found, Recording):
-                    yield found
-                    continue
-                for event in self._replay(request, found):
+        while request.permission.may_read:
+            flight, kept = await self._look(request, self._streams)
+            if kept is not None:
+                for event in self._replay(request, kept):
                     yield event
-        if begun:
-            return
+                return
+            flying = self._board(request, self._streams, flight, self._answering.stream, keep)
+            if flying is None:
+                break
+            begun = False
+            async with aclosing(flying) as events:
+                async for event in events:
+                    begun = True
+                    yield event
+            if begun:
+                return
+            _check_time(request)
         async with aclosing(self._stream_fresh(request)) as events:
             async for event in events:
                 yield event
@@ -109,35 +122,25 @@ class CachedAnswering:
                 yield event
         await self._kept.keep_stream(request, heard)
 
-    async def _join(
-        self, request: Request, flights: Flights[T], start: Start[T], finish: Finish[T]
-    ) -> AsyncGenerator[T | Recording]:
-        """An answer that was kept, or the events of one under way, which is begun where there is none.
+    def _board(
+        self,
+        request: Request,
+        flights: Flights[T],
+        flight: Flight[T] | None,
+        start: Start[T],
+        finish: Finish[T],
+    ) -> AsyncGenerator[T] | None:
+        """The events of an answer under way, which is begun where there is none.
 
-        Nothing at all where the request has to ask for itself.
+        None where the request has to ask for itself.
         """
-        while request.permission.may_read:
-            flight, found = await self._look(request, flights)
-            if found is not None:
-                yield found
-                return
-            leads = flight is None
-            if flight is None:
-                if not request.may_share():
-                    return
-                request.plan.decision.cache = pb.CACHE_OUTCOME_MISS
-                flight = flights.begin(
-                    request.name, start, finish, request.prompt, request.plan, request.call
-                )
-            begun = False
-            async with aclosing(self._ride(request, flights, flight, leads=leads)) as events:
-                async for event in events:
-                    begun = True
-                    yield event
-            if begun:
-                return
-            # Another one's means ran out. Those who are left ask together again, while they have time.
-            request.call.remaining_s()
+        leads = flight is None
+        if flight is None:
+            if not request.may_share():
+                return None
+            request.plan.decision.cache = pb.CACHE_OUTCOME_MISS
+            flight = flights.begin(request.name, start, finish, request.prompt, request.plan, request.call)
+        return self._ride(request, flights, flight, leads=leads)
 
     async def _ride(
         self, request: Request, flights: Flights[T], flight: Flight[T], *, leads: bool
@@ -174,7 +177,7 @@ class CachedAnswering:
         if recording is not None:
             request.plan.decision.cache = pb.CACHE_OUTCOME_SEMANTIC_HIT
             return None, recording
-        # While this one looked, another may have begun; one that has landed is being kept just now.
+        # While this one looked, another may have begun, or landed with what is not kept.
         flight = flights.find(request.name)
         return None if flight is None else _boarded(request, flight), None
 
@@ -182,7 +185,7 @@ class CachedAnswering:
         yield await self._answering.answer(prompt, plan, call)
 
     def _reuse(self, request: Request, answered: Completion) -> Whole:
-        """What was kept, or what another request is paying for, at no cost."""
+        """What was kept, or a copy of what another request is paying for, at no cost."""
         decision = request.plan.decision
         model = next((model for model in request.plan.models if model.id == answered.model), None)
         if model is not None:
@@ -196,25 +199,35 @@ class CachedAnswering:
         yield _without_message(completion)
 
     def _as_shared(self, request: Request, event: T) -> T:
+        """A copy for one of those who share."""
         match event:
             case (_, Completion() as completion):
-                return self._reuse(request, completion)
+                return self._reuse(request, _copy(completion))
             case Decision():
-                shared = Decision()
-                shared.CopyFrom(event)
+                shared = _copy(event)
                 shared.cache = request.plan.decision.cache
                 return shared
             case Completion():
-                return self._at_no_cost(request, event)
+                return self._at_no_cost(request, _copy(event))
         return event
 
     def _at_no_cost(self, request: Request, answered: Completion) -> Completion:
+        """An answer of the request's own, told to have cost nothing."""
         self._note_hit(request.plan, answered, request.prompt.run_id, request.call)
-        free = Completion()
-        free.CopyFrom(answered)
-        free.usage.cost_micro_usd = 0
-        free.usage.model_calls = 0
-        return free
+        answered.usage.cost_micro_usd = 0
+        answered.usage.model_calls = 0
+        return answered
+
+
+def _check_time(request: Request) -> None:
+    """Another one's means ran out: those who are left ask together again, while they have time."""
+    request.call.remaining_s()
+
+
+def _copy(message: M) -> M:
+    copy = type(message)()
+    copy.CopyFrom(message)
+    return copy
 
 
 def _boarded(request: Request, flight: Flight[T]) -> Flight[T]:

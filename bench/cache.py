@@ -19,6 +19,7 @@ from contextlib import aclosing
 from typing import Any
 
 import grpc
+import uvloop
 
 from bench.process import CLIENTS, Task, cost_us, running, stores
 from quartet.common.v1 import decision_pb2
@@ -49,7 +50,7 @@ def a_call() -> Call:
 
 
 async def serve_bare() -> None:
-    """grpc.aio as it comes, on ROUTER_PORT: it sends the messages in MESSAGES, and does nothing else."""
+    """grpc.aio as it comes, on ROUTER_PORT and the services' loop: it sends the messages in MESSAGES."""
     messages = [bytes.fromhex(message) for message in os.environ["MESSAGES"].split(",")]
 
     async def answer(*_: object) -> bytes:
@@ -146,7 +147,8 @@ def main() -> None:
     parser.add_argument("--bare", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.bare:
-        asyncio.run(serve_bare())
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve_bare())
     elif not asyncio.run(measure(options)):
         sys.exit("The aim is missed.")
 

@@ -27,7 +27,7 @@ class Judgement:
 
 
 class Judge(Protocol):
-    """Judges texts; costs some 200 µs for 4 KB and calls nobody."""
+    """Judges texts; costs some 50 µs for a long text and calls nobody."""
 
     def judge(self, text: str) -> Judgement:
         """What it thinks of a text."""

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.router.learned.bag import Bag, Floats, Terms, Vocabulary, softmax
-from services.router.learned.features import Reading
+from services.router.learned.features import read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,15 +58,17 @@ class IntentClassifier:
     reads_grams: bool
     sense: Sense | None
 
-    def terms(self, reading: Reading) -> Terms:
+    def terms(self, text: str) -> Terms:
         """The text's terms that this classifier reads."""
-        if self.reads_grams:
-            return self.vocabulary.terms(reading.words, reading.pairs, reading.grams)
-        return self.vocabulary.terms(reading.words, reading.pairs)
+        return self.vocabulary.terms(read(text, with_grams=self.reads_grams).hashes)
 
     def classify(self, terms: Terms, vector: NDArray[np.float32] | None = None) -> Intent:
         """Name the label of a text, by its vector of length 1 [384] too where that is given."""
-        shares = self.bag.probabilities(terms)
+        return self.weigh(self.bag.logits(terms), vector)
+
+    def weigh(self, logits: Floats, vector: NDArray[np.float32] | None = None) -> Intent:
+        """Name the label of the bag's logits, as `classify`."""
+        shares = softmax(logits)
         if vector is None or self.sense is None:
             return self._choose(shares, self.threshold)
         sensed = softmax(vector @ self.sense.weights + self.sense.bias)

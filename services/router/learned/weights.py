@@ -14,7 +14,7 @@ from services.kit.errors import FailedPrecondition
 from services.router.learned.bag import Bag, Floats, Vocabulary
 
 SHIPPED = Path(__file__).with_name("weights.safetensors")
-FORMAT = "quartet-learned-1"
+FORMAT = "quartet-learned-2"
 _INT8 = 127.0
 
 

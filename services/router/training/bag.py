@@ -45,6 +45,17 @@ class TrainedBag:
         logits: Floats = rows.times(self.table) @ self.projection + self.bias
         return logits
 
+    def beside(self, other: "TrainedBag") -> "TrainedBag":
+        """One bag that scores this one's labels and then the other's, over the same terms."""
+        (rank, count), (more, others) = self.projection.shape, other.projection.shape
+        projection = np.zeros((rank + more, count + others), dtype=np.float32)
+        projection[:rank, :count], projection[rank:, count:] = self.projection, other.projection
+        return TrainedBag(
+            table=np.hstack((self.table, other.table)),
+            projection=projection,
+            bias=np.concatenate((self.bias, other.bias)),
+        )
+
 
 def train_bag(rows: SparseRows, targets: Floats, options: BagOptions, seed: int) -> TrainedBag:
     """Fit to target probabilities [rows, labels] by minibatches in an order that the seed decides."""

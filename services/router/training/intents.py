@@ -126,6 +126,5 @@ def outside_threshold(shares: Floats) -> float:
 
 def _terms(text: str, bits: int, with_grams: bool) -> Ints:
     reading = read(text, with_grams=with_grams)
-    hashes = np.concatenate((reading.words, reading.pairs, reading.grams))
-    terms = np.unique(buckets(hashes, bits))
+    terms = np.unique(buckets(reading.hashes, bits))
     return terms if len(terms) else np.zeros(1, dtype=np.int64)

@@ -14,5 +14,5 @@ class Recipe:
     options: BagOptions
 
 
-CLINC = Recipe(name="clinc150", bits=15, options=BagOptions(rank=64, epochs=8, dropout=0.4))
-BANKING = Recipe(name="banking77", bits=14, options=BagOptions(rank=48, epochs=10, dropout=0.3))
+CLINC = Recipe(name="clinc150", bits=15, options=BagOptions(rank=64, epochs=18, dropout=0.6))
+BANKING = Recipe(name="banking77", bits=14, options=BagOptions(rank=48, epochs=20, dropout=0.6))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from services.kit.artifacts import minilm_directory
 from services.router.adapters.minilm.model import MiniLM
+from services.router.learned.learned import LESSON, SHARED
 from services.router.learned.weights import SHIPPED, Weights, quantise, write_weights
 from services.router.training import lesson
 from services.router.training.bag import BagOptions, TrainedBag, softmax
@@ -49,18 +50,20 @@ def main() -> None:
     embedder = MiniLM(options.minilm or minilm_directory())
     corpus = Corpus.load(directory)
     examples = Examples.read(corpus)
-    arrays, bins = _train_uplift(examples)
+    arrays, uplift, scorer = _train_uplift(examples)
     sets: dict[str, Any] = {}
     services: list[str] = []
     for recipe in (CLINC, BANKING):
         data = IntentData.load(directory / f"intent_{recipe.name}.jsonl.gz")
         services += data.texts[::2]
         sets[recipe.name] = _train_intents(arrays, recipe, data, embedder)
-    sets["lesson"] = _train_lesson(arrays, examples, services)
-    write_weights(options.out, Weights(arrays=arrays, description={"label_sets": sets, "uplift_bins": bins}))
+    sets[LESSON], bag = _train_lesson(examples, services)
+    _store(arrays, SHARED, scorer.beside(bag))
+    arrays[f"{SHARED}.frequencies"] = examples.frequencies.astype(np.float16)
+    write_weights(options.out, Weights(arrays=arrays, description={"label_sets": sets, "uplift": uplift}))
 
 
-def _train_uplift(examples: Examples) -> tuple[Arrays, list[dict[str, float]]]:
+def _train_uplift(examples: Examples) -> tuple[Arrays, dict[str, Any], TrainedBag]:
     """Fit on all rows; the curve and what is earned along it come from scores of held-out questions."""
     corpus = examples.corpus
     rows = np.arange(len(corpus))
@@ -71,17 +74,17 @@ def _train_uplift(examples: Examples) -> tuple[Arrays, list[dict[str, float]]]:
     knots, probabilities = calibrate(held_out, events, weights.astype(np.float32))
     bins = earn_by_uplift(np.interp(held_out, knots, probabilities), corpus.weak, corpus.strong, weights)
     arrays: Arrays = {
-        "uplift.frequencies": examples.frequencies.astype(np.float16),
         "uplift.gains": fit.gains,
-        "uplift.words": fit.line.sparse.astype(np.float16),
-        "uplift.shape": fit.line.dense.astype(np.float32),
-        "uplift.shape_mean": fit.shape_mean,
-        "uplift.shape_deviation": fit.shape_deviation,
         "uplift.curve_scores": knots,
         "uplift.curve_probabilities": probabilities,
     }
-    _store(arrays, "uplift", fit.topics)
-    return arrays, bins
+    about = {
+        "bins": bins,
+        "length": float(fit.line.dense[0]),
+        "length_mean": fit.length_scale.mean,
+        "length_deviation": fit.length_scale.deviation,
+    }
+    return arrays, about, fit.scorer()
 
 
 def _train_intents(arrays: Arrays, recipe: Recipe, data: IntentData, embedder: MiniLM) -> dict[str, Any]:
@@ -116,18 +119,19 @@ def _train_intents(arrays: Arrays, recipe: Recipe, data: IntentData, embedder: M
     }
 
 
-def _train_lesson(arrays: Arrays, examples: Examples, services: list[str]) -> dict[str, Any]:
+def _train_lesson(examples: Examples, services: list[str]) -> tuple[dict[str, Any], TrainedBag]:
     texts, labels = lesson.label(examples.corpus, services)
     terms = Terms.read(texts, BITS, with_grams=False, frequencies=examples.frequencies)
     options = BagOptions(rank=8, epochs=6, dropout=0.4)
     rows = np.arange(len(texts))
-    _store(arrays, "lesson", fit_bag(terms, np.array(labels), rows, len(lesson.LABELS), options))
-    return {
+    bag = fit_bag(terms, np.array(labels), rows, len(lesson.LABELS), options)
+    about = {
         "labels": list(lesson.LABELS),
         "outside": lesson.UNSURE,
         "threshold": LESSON_THRESHOLD,
         "reads_grams": False,
     }
+    return about, bag
 
 
 def _store(arrays: Arrays, name: str, bag: TrainedBag) -> None:

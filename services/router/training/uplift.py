@@ -1,7 +1,7 @@
 """Fits the uplift estimator: where does the strong model win what the weak one loses?
 
 Three parts are added. The topic part says what a topic's prompts gain on average, weighed by the topics'
-probabilities. The line, a ridge regression on words and shape, ranks the prompts within a family; its target
+probabilities. The line, a ridge regression on words and length, ranks the prompts within a family; its target
 is mostly the uplift and partly the weak model's failure. The prior says that longer is harder; the ridge
 penalty pulls towards it instead of towards nothing, which keeps the estimate sane on kinds of prompts that
 were never seen.
@@ -18,8 +18,8 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from services.router.learned.features import Reading, buckets, read
-from services.router.learned.uplift import SHAPE_CLIP, SHAPE_SCALE
+from services.router.learned.features import buckets, read
+from services.router.learned.uplift import LENGTH_CLIP, LENGTH_SCALE, LengthScale
 from services.router.training.bag import BagOptions, TrainedBag, softmax, train_bag
 from services.router.training.corpus import FAMILIES, Corpus
 from services.router.training.ridge import Line, fit_ridge
@@ -27,7 +27,7 @@ from services.router.training.sparse import Floats, Ints, SparseRows, inverse_fr
 
 BITS = 15
 LENGTH_PRIOR = 1.5
-"""Prior weight of the standardised log length, times `SHAPE_SCALE`."""
+"""Prior weight of the standardised log length, times `LENGTH_SCALE`."""
 
 _TOPIC = BagOptions(rank=24, epochs=5)
 _PENALTY = 20.0
@@ -40,54 +40,59 @@ _SMOOTHED = ("llmrouter_mix", "mmlupro_gemini15", "mmlupro_llama31", "routellm_m
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Examples:
-    """A corpus as its features: words and pairs, and the shapes [rows, SHAPE_SIZE]."""
+    """A corpus as its features: words and pairs, and the lengths in characters [rows]."""
 
     corpus: Corpus
     words: SparseRows
     frequencies: Floats
-    shapes: Floats
+    lengths: Floats
 
     @classmethod
     def read(cls, corpus: Corpus) -> Self:
         """Read every prompt once."""
         readings = [read(prompt, with_grams=False) for prompt in corpus.prompts]
-        terms = [word_terms(reading, BITS) for reading in readings]
+        terms = [_terms(reading.hashes) for reading in readings]
         frequencies = inverse_frequencies(terms, 1 << BITS)
         return cls(
             corpus=corpus,
             words=SparseRows.stack(terms, frequencies),
             frequencies=frequencies,
-            shapes=np.array([reading.shape for reading in readings]),
+            lengths=np.array([reading.length_chars for reading in readings], dtype=np.float32),
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UpliftFit:
-    """A fitted estimator: the topics' bag and gains, the line, and how shapes are standardised."""
+    """A fitted estimator: the topics' bag and gains, the line, and how lengths are standardised."""
 
     topics: TrainedBag
     gains: Floats
     line: Line
-    shape_mean: Floats
-    shape_deviation: Floats
+    length_scale: LengthScale
 
     def predict(self, examples: Examples, rows: Ints) -> Floats:
         """Score the rows; a higher score needs the strong model more, the scale is that of centred uplift."""
         words = examples.words.take(rows)
-        shapes = standardise(examples.shapes[rows], self.shape_mean, self.shape_deviation)
-        predicted: Floats = softmax(self.topics.logits(words)) @ self.gains + self.line.predict(words, shapes)
+        lengths = standardise(examples.lengths[rows], self.length_scale)
+        predicted: Floats = softmax(self.topics.logits(words)) @ self.gains + self.line.predict(
+            words, lengths
+        )
         return predicted
 
+    def scorer(self) -> TrainedBag:
+        """What `Uplift.estimate` reads of a text's words: each topic's score, and last the line's."""
+        line = TrainedBag(
+            table=self.line.sparse[:, None],
+            projection=np.ones((1, 1), dtype=np.float32),
+            bias=np.zeros(1, dtype=np.float32),
+        )
+        return self.topics.beside(line)
 
-def word_terms(reading: Reading, bits: int) -> Ints:
-    """Rows of a text's words and pairs, each once; an empty text has row 0."""
-    terms = np.unique(np.concatenate((buckets(reading.words, bits), buckets(reading.pairs, bits))))
-    return terms if len(terms) else np.zeros(1, dtype=np.int64)
 
-
-def standardise(shapes: Floats, mean: Floats, deviation: Floats) -> Floats:
-    """Shapes in deviations from the mean, clipped and scaled."""
-    scaled: Floats = np.clip((shapes - mean) / deviation, -SHAPE_CLIP, SHAPE_CLIP) * np.float32(SHAPE_SCALE)
+def standardise(lengths: Floats, scale: LengthScale) -> Floats:
+    """What `LengthScale.measure` says of each length, as a column [rows, 1]."""
+    deviations = (np.log1p(lengths) - np.float32(scale.mean)) / np.float32(scale.deviation)
+    scaled: Floats = np.clip(deviations, -LENGTH_CLIP, LENGTH_CLIP)[:, None] * np.float32(LENGTH_SCALE)
     return scaled
 
 
@@ -95,13 +100,13 @@ def fit_uplift(examples: Examples, rows: Ints, seed: int = 0) -> UpliftFit:
     """Fit on these rows alone; only word frequencies, which no label touches, are of all rows."""
     corpus = examples.corpus
     weights = _family_weights(corpus, rows)
-    mean = examples.shapes[rows].mean(axis=0)
-    deviation = examples.shapes[rows].std(axis=0) + np.float32(1e-6)
-    shapes = standardise(examples.shapes[rows], mean, deviation)
+    logarithms = np.log1p(examples.lengths[rows])
+    scale = LengthScale(mean=float(logarithms.mean()), deviation=float(logarithms.std()) + 1e-6)
+    lengths = standardise(examples.lengths[rows], scale)
     uplift: Floats = (corpus.strong - corpus.weak + corpus.ladder)[rows] / np.float32(2)
     target = _centred(corpus, rows, _smoothed(corpus, rows, uplift, 0.7))
     target += _FAILURE_SHARE * _centred(corpus, rows, _smoothed(corpus, rows, corpus.failure[rows], 0.5))
-    line = fit_ridge(examples.words.take(rows), shapes, target, weights, penalty=_PENALTY)
+    line = fit_ridge(examples.words.take(rows), lengths, target, weights, penalty=_PENALTY)
     line.dense[0] += LENGTH_PRIOR
     once = _first_of_each(corpus, rows)
     targets = np.eye(len(corpus.topic_names), dtype=np.float32)[corpus.topics[once]]
@@ -109,8 +114,7 @@ def fit_uplift(examples: Examples, rows: Ints, seed: int = 0) -> UpliftFit:
         topics=train_bag(examples.words.take(once), targets, _TOPIC, seed),
         gains=_topic_gains(corpus, rows),
         line=line,
-        shape_mean=mean,
-        shape_deviation=deviation,
+        length_scale=scale,
     )
 
 
@@ -143,6 +147,12 @@ def _predict_held_out(
         fit = fit_uplift(examples, np.flatnonzero(trained))
         scores[held] = fit.predict(examples, np.flatnonzero(held))
     return scores
+
+
+def _terms(hashes: NDArray[np.uint64]) -> Ints:
+    """Rows of a text's words and pairs, each once; an empty text has row 0."""
+    terms = np.unique(buckets(hashes, BITS))
+    return terms if len(terms) else np.zeros(1, dtype=np.int64)
 
 
 def _family_weights(corpus: Corpus, rows: Ints) -> Floats:

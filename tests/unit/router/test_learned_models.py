@@ -3,11 +3,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from services.kit.errors import FailedPrecondition, InvalidArgument
-from services.router.learned.features import read
 from services.router.learned.learned import Learned
+from services.router.learned.uplift import Curve
 from services.router.learned.weights import SHIPPED, Weights, quantise, read_weights, write_weights
 
 
@@ -31,6 +33,20 @@ def test_a_proof_needs_the_strong_model_more_than_a_greeting(learned: Learned) -
         "as a sum of two squares, each at least $p$? Then find the remainder of this number modulo $p$."
     )
     assert learned.uplift(hard) > learned.uplift("hello, are you there?")
+
+
+def test_a_long_question_of_the_same_words_needs_the_strong_model_more(learned: Learned) -> None:
+    question = "Why does the sum converge? "
+    assert learned.uplift(question * 400) > learned.uplift(question * 40)
+
+
+@given(scores=st.lists(st.integers(-90, 90), min_size=1, max_size=9, unique=True), asked=st.floats(-99, 99))
+def test_a_curve_is_read_as_numpy_reads_it(scores: list[int], asked: float) -> None:
+    scores.sort()
+    probabilities = [number / len(scores) for number in range(len(scores))]
+    read = Curve(scores=scores, probabilities=probabilities).read
+    for score in (asked, *scores):
+        assert read(score) == pytest.approx(float(np.interp(score, scores, probabilities)))
 
 
 def test_one_judgement_equals_the_two_asked_apart(learned: Learned) -> None:
@@ -59,7 +75,7 @@ def test_typical_prompts_find_their_route(learned: Learned, text: str, intent: s
 
 def test_what_no_label_reaches_is_complex(learned: Learned) -> None:
     head = learned.heads["lesson"]
-    terms = head.terms(read("Where can I find my last invoice?"))
+    terms = head.terms("Where can I find my last invoice?")
     strict = replace(head, threshold=1.0).classify(terms)
     assert strict.name == "complex"
     assert strict.confidence == pytest.approx(1.0 - head.classify(terms).confidence)
@@ -82,7 +98,7 @@ def test_public_label_sets_are_known(learned: Learned, labels: str, text: str, i
 def test_confidence_outside_is_what_the_best_label_lacks(learned: Learned) -> None:
     head = learned.heads["clinc150"]
     text = "asdf wobble frumious quarks"
-    best = float(head.bag.probabilities(head.terms(read(text))).max())
+    best = float(head.bag.probabilities(head.terms(text)).max())
     assert best < head.threshold
     assert learned.intent(text, "clinc150").confidence == pytest.approx(1.0 - best)
 
@@ -93,7 +109,7 @@ def test_a_vector_has_its_say(learned: Learned) -> None:
     wanted = head.labels.index("weather")
     direction = head.sense.weights[:, wanted] - head.sense.weights.mean(axis=1)
     vector = (direction / np.linalg.norm(direction)).astype(np.float32)
-    by_words = head.bag.probabilities(head.terms(read("umbrella tomorrow")))[wanted]
+    by_words = head.bag.probabilities(head.terms("umbrella tomorrow"))[wanted]
     answer = learned.intent("umbrella tomorrow", "clinc150", vector)
     assert answer.name == "weather"
     assert answer.confidence > by_words / 2

@@ -65,6 +65,14 @@ def test_a_bag_learns_labels_and_the_same_seed_gives_the_same_bag() -> None:
     assert not np.array_equal(bag.table, train_bag(rows, targets, options, seed=4).table)
 
 
+def test_bags_side_by_side_score_as_each_alone() -> None:
+    rows = rows_of([0, 3], [1], [2, 3, 7])
+    one = train_bag(rows, np.eye(3, dtype=np.float32), BagOptions(rank=4), seed=0)
+    other = train_bag(rows, np.eye(3, 2, dtype=np.float32), BagOptions(rank=2), seed=1)
+    apart = np.hstack((one.logits(rows), other.logits(rows)))
+    assert one.beside(other).logits(rows) == pytest.approx(apart, abs=1e-5)
+
+
 def test_the_bag_at_work_says_what_the_trained_one_says() -> None:
     rows = rows_of(*[[label, 4 + label % 2] for label in (0, 1, 2, 3)] * 50)
     targets = np.tile(np.eye(4, dtype=np.float32), (50, 1))
